@@ -1,0 +1,1 @@
+"""Time: the event loop, the fleet and the random streams. Knows no tensors."""

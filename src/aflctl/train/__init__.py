@@ -1,0 +1,1 @@
+"""Client work: tensors, batches, optimizers, executors. Knows no time."""
