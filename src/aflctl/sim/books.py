@@ -1,0 +1,238 @@
+"""The books of a run: what each task cost, why it was stale, and whether the sums balance. Holds no tensors."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from aflctl.sim.flights import CAUSES, NS, PHASES, Ticket
+
+if TYPE_CHECKING:
+    from aflctl.api import Step
+    from aflctl.sim.world import World
+
+CODES = {"sent": 0, "used": 1, "rejected": 2, "lost": 3, "cancelled": 4}
+_EVENT = struct.Struct("<10q")
+
+
+class Entry(NamedTuple):
+    """One task as the record keeps it; times in nanoseconds. `buffer` is the wait for the version that consumed it."""
+
+    ticket: Ticket
+    ended: int
+    outcome: str
+    reason: str
+    causes: Mapping[str, int]
+    phases: Mapping[str, int]
+    energy: Mapping[str, float]
+    version: int
+    buffer: int | None
+    weight: float | None
+    stats: Mapping[str, float]
+    tracks: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class Member:
+    """What one client did."""
+
+    dispatched: int = 0
+    used: int = 0
+    lost: int = 0
+    staleness_sum: int = 0
+    staleness_max: int = 0
+
+
+@dataclass(slots=True)
+class Totals:
+    """Sums over the run."""
+
+    sent: int = 0
+    used: int = 0
+    rejected: int = 0
+    lost: int = 0
+    cancelled: int = 0
+    interrupted: int = 0
+    samples: int = 0
+    bytes_down: int = 0
+    bytes_up: int = 0
+    energy_j: float = 0.0
+    wasted_j: float = 0.0
+    compute_ns: int = 0
+    wasted_compute_ns: int = 0
+    staleness_ended: int = 0
+    phase_ns: dict[str, int] = field(default_factory=lambda: dict.fromkeys(PHASES, 0))
+
+
+class Books:
+    """Told by the loop of every dispatch and every end; `emit` gets an Entry per ended task (None = aggregates only)."""
+
+    def __init__(self, world: World, emit: Callable[[Entry], None] | None = None) -> None:
+        self.world, self.emit = world, emit
+        self.totals = Totals()
+        self.members: dict[int, Member] = {}
+        self.histogram: Counter[tuple[str, int]] = Counter()  # (device, staleness) of used updates
+        self.by_cause: dict[tuple[str, str], Counter[int]] = {}  # (device, cause) -> part -> count, of used updates
+        self.waiting: list[Entry] = []
+        self.broken: list[str] = []
+        self.last = 0
+        self._sha = hashlib.sha256()
+
+    @property
+    def schedule_digest(self) -> str:
+        """sha256 over every dispatch and end so far, as packed integers."""
+        return self._sha.hexdigest()
+
+    def sent(self, t: Ticket) -> None:
+        """A task left."""
+        self.totals.sent += 1
+        self.totals.bytes_down += t.work.down_bytes
+        member = self.members.get(t.client)
+        if member is None:
+            member = self.members[t.client] = Member()
+        member.dispatched += 1
+        self._sha.update(
+            _EVENT.pack(0, t.id, t.client, t.nth, t.sent, t.steps if not t.provisional else -1, max(t.base.values()), t.samples, t.work.down_bytes, t.work.up_bytes)
+        )  # fmt: skip
+
+    def arrived(self, t: Ticket, now: int, causes: Mapping[str, int], stats: Mapping[str, float], step: Step[Any]) -> None:
+        """An upload was received, and used or rejected."""
+        totals, member, tau = self.totals, self.members[t.client], sum(causes.values())
+        totals.bytes_up += t.work.up_bytes
+        totals.interrupted += t.interrupted
+        outcome = "used" if step.used else "rejected"
+        if step.used:
+            totals.used += 1
+            totals.samples += t.planned * t.work.batch_size if t.per_epoch == 0 else t.planned * t.samples // t.per_epoch
+            member.used += 1
+            member.staleness_sum += tau
+            member.staleness_max = max(member.staleness_max, tau)
+            device = self.world.device_of(t.client)
+            self.histogram[device, tau] += 1
+            for cause, part in causes.items():
+                if part:
+                    self.by_cause.setdefault((device, cause), Counter())[part] += 1
+        else:
+            totals.rejected += 1
+            member.lost += 1
+        entry = self._end(t, now, outcome, "", causes, stats, step.weight, step.tracks or tuple(t.base))
+        if entry is not None:
+            if step.used:
+                self.waiting.append(entry)
+            elif self.emit:
+                self.emit(entry)
+
+    def lost(self, t: Ticket, now: int, causes: Mapping[str, int], reason: str) -> None:
+        """A task ended without an upload that counts."""
+        self.totals.lost += 1
+        self.members[t.client].lost += 1
+        if reason in ("stale", "not-finite"):
+            self.totals.bytes_up += t.work.up_bytes
+        entry = self._end(t, now, "lost", reason, causes, {}, None, tuple(t.base))
+        if entry is not None and self.emit:
+            self.emit(entry)
+
+    def cancelled(self, t: Ticket, now: int, causes: Mapping[str, int]) -> None:
+        """A task was stopped by the method; its compute is charged."""
+        self.totals.cancelled += 1
+        entry = self._end(t, now, "cancelled", "", causes, {}, None, tuple(t.base))
+        if entry is not None and self.emit:
+            self.emit(entry)
+
+    def advanced(self, now: int, tracks: tuple[str, ...], step: Step[Any]) -> None:
+        """A version was made: what waited in the server's buffer for it is complete."""
+        if not self.waiting:
+            return
+        moved, keep = set(tracks), []
+        for entry in self.waiting:
+            if moved.isdisjoint(entry.tracks):
+                keep.append(entry)
+            elif self.emit:
+                self.emit(entry._replace(buffer=now - entry.ended))
+        self.waiting = keep
+
+    def close(self, now: int, flying: Mapping[int, Ticket], versions: Mapping[str, int]) -> None:
+        """The run ends: hand out what still waits in the buffer or flies."""
+        if self.emit is None:
+            return
+        for entry in self.waiting:
+            self.emit(entry)
+        self.waiting = []
+        for t in flying.values():
+            lead = max(t.base, key=lambda k: versions[k] - t.base[k])
+            self.emit(
+                Entry(t, now, "flying", "", {"held": versions[lead] - t.base[lead]}, t.phase_ns(now), {}, versions[lead], None, None, {}, tuple(t.base))
+            )  # fmt: skip
+
+    def _end(self, t: Ticket, now: int, outcome: str, reason: str, causes: Mapping[str, int], stats: Mapping[str, float], weight: float | None, tracks: tuple[str, ...]) -> Entry | None:  # fmt: skip
+        phases, tau = t.phase_ns(now), sum(causes.values())
+        self._sha.update(
+            _EVENT.pack(CODES[outcome], t.id, t.client, t.nth, now, t.planned, max(t.base.values()), tau, causes["held"], causes["compute"])
+        )  # fmt: skip
+        energy = self.world.energy_j(t.trip, t.client, now)
+        joules, totals = sum(energy.values()), self.totals
+        totals.energy_j += joules
+        totals.compute_ns += phases["compute"]
+        totals.staleness_ended += tau
+        for phase, spent in phases.items():
+            totals.phase_ns[phase] += spent
+        if outcome != "used":
+            totals.wasted_j += joules
+            totals.wasted_compute_ns += phases["compute"]
+        if now < self.last or sum(phases.values()) != now - t.sent or min(causes.values()) < 0:
+            self.broken.append(f"task {t.id} of client {t.client}: sent {t.sent}, ended {now}, phases {phases}, causes {dict(causes)}")
+        self.last = now
+        if self.emit is None:
+            return None
+        return Entry(t, now, outcome, reason, causes, phases, energy, max(t.base.values()) + tau, None, weight, stats, tracks)
+
+    # ---- the sums ----
+    def invariants(self, flying: Mapping[int, Ticket], versions: Mapping[str, int]) -> dict[str, bool]:
+        """The laws that hold for every run, whatever the method."""
+        t = self.totals
+        return {
+            "time_monotone_and_parts_sum": not self.broken,
+            "dispatches_balance": t.sent == t.used + t.rejected + t.lost + t.cancelled + len(flying),
+            "histogram_counts_used": sum(self.histogram.values()) == t.used,
+            "bytes_not_negative": min(t.bytes_down, t.bytes_up) >= 0,
+            "participation_balances": sum(m.dispatched for m in self.members.values()) == t.sent,
+        }
+
+    def staleness(self) -> dict[str, Any]:
+        """Mean, maximum, percentiles; by device; and how much of it each cause made."""
+        def of(histogram: Mapping[int, int]) -> dict[str, float]:
+            n = sum(histogram.values())
+            if not n:
+                return {"count": 0, "mean": 0.0, "max": 0, "p50": 0, "p95": 0}
+            ordered, out = sorted(histogram.items()), {}
+            for name, share in (("p50", 0.5), ("p95", 0.95)):
+                left = share * n
+                for value, count in ordered:
+                    left -= count
+                    if left <= 1e-9:
+                        out[name] = value
+                        break
+            return {"count": n, "mean": sum(v * c for v, c in ordered) / n, "max": ordered[-1][0], **out}
+
+        every: Counter[int] = Counter()
+        devices: dict[str, Counter[int]] = {}
+        for (device, tau), count in self.histogram.items():
+            every[tau] += count
+            devices.setdefault(device, Counter())[tau] += count
+        causes = dict.fromkeys(CAUSES, 0)
+        for (_, cause), parts in self.by_cause.items():
+            causes[cause] += sum(v * c for v, c in parts.items())
+        return {
+            **of(every),
+            "by_device": {d: of(h) for d, h in sorted(devices.items())},
+            "by_cause": causes,
+        }
+
+    @property
+    def virtual_s(self) -> float:
+        """When the last task ended."""
+        return self.last / NS

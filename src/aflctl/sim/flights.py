@@ -1,0 +1,121 @@
+"""Tasks that are out, and the two views of the fleet that hooks see: who flies and who is idle."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from aflctl.api import Flight, LossReason
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from aflctl.sim.world import Trip, Work
+
+NS = 1_000_000_000
+LOST, ARRIVE, TICK, ONLINE = range(4)
+PHASES = ("download", "compute", "offline", "upload")
+CAUSES = ("held", *PHASES)
+
+
+@dataclass(slots=True)
+class Ticket:
+    """One task from dispatch to its end. Times are virtual nanoseconds.
+
+    base     version per track of what the client starts from
+    seen     version per track at dispatch; seen - base is staleness that was `held` before the task began
+    at, kind the event this task is waiting for; decided at dispatch, moved only by a recall or by early stopping
+    """
+
+    id: int
+    client: int
+    nth: int
+    base: dict[str, int]
+    seen: dict[str, int]
+    sent: int
+    samples: int
+    per_epoch: int
+    steps: int
+    planned: int
+    work: Work
+    trip: Trip
+    at: int
+    kind: int
+    reason: LossReason | None
+    provisional: bool = False
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether a recall made it shorter."""
+        return self.planned < self.steps
+
+    def staleness(self, versions: Mapping[str, int]) -> dict[str, int]:
+        """Versions made since the base version, per track."""
+        return {k: versions[k] - b for k, b in self.base.items()}
+
+    def phase_ns(self, until: int) -> dict[str, int]:
+        """Nanoseconds spent in each phase up to `until`; they sum to `until - sent`."""
+        spent, at = dict.fromkeys(PHASES, 0), self.sent
+        for phase, end in self.trip.segments:
+            stop = min(end, until)
+            if stop > at:
+                spent[phase] += stop - at
+                at = stop
+        if until > at:
+            spent[self.trip.segments[-1][0]] += until - at
+        return spent
+
+    def causes(self, made: Sequence[int], track: str, version: int, until: int) -> dict[str, int]:
+        """Staleness on one track by cause: each version made while the task was out fell into one phase, (start, end].
+
+        `made[v]` is when version v + 1 was made. The parts sum to `version - base`, always.
+        """
+        parts = dict.fromkeys(CAUSES, 0)
+        lo = self.seen[track]
+        parts["held"] = lo - self.base[track]
+        for phase, end in self.trip.segments:
+            if lo == version:
+                return parts
+            hi = bisect_right(made, min(end, until), lo, version)
+            parts[phase] += hi - lo
+            lo = hi
+        parts[self.trip.segments[-1][0]] += version - lo
+        return parts
+
+
+class Flying(Mapping[int, Flight]):
+    """client -> Flight, read from the live tickets."""
+
+    def __init__(self, tickets: dict[int, Ticket], versions: Mapping[str, int]) -> None:
+        self._tickets, self._versions = tickets, versions
+
+    def __getitem__(self, client: int) -> Flight:
+        t = self._tickets[client]
+        return Flight(max(t.base.values()), t.sent / NS, t.staleness(self._versions))
+
+    def __contains__(self, client: object) -> bool:
+        return client in self._tickets
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._tickets)
+
+    def __len__(self) -> int:
+        return len(self._tickets)
+
+
+class Idle(Collection[int]):
+    """Clients that are online, not flying and not just being heard. Membership is O(1), iteration O(N)."""
+
+    def __init__(self, clients: int, absent: Callable[[int], bool]) -> None:
+        self._clients, self._absent = clients, absent
+
+    def __contains__(self, client: Any) -> bool:
+        return 0 <= client < self._clients and not self._absent(client)
+
+    def __iter__(self) -> Iterator[int]:
+        return (c for c in range(self._clients) if not self._absent(c))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)

@@ -1,0 +1,380 @@
+"""The event loop: an int64 nanosecond clock, one heap, one tail for every event. Imports no tensor library."""
+
+from __future__ import annotations
+
+import heapq
+from array import array
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from aflctl.api import Algorithm, Assignment, Fleet, Lost, LossReason, Setup, Step, Update, overrides
+from aflctl.errors import AflctlError, Diverged, HookFailed
+from aflctl.sim.chance import Chance
+from aflctl.sim.flights import ARRIVE, LOST, NS, ONLINE, TICK, Flying, Idle, Ticket
+from aflctl.sim.world import Work
+
+if TYPE_CHECKING:
+    from aflctl.sim.books import Books
+    from aflctl.sim.world import World
+
+
+class Load(NamedTuple):
+    """What the trainer tells of a task before training it: numbers only.
+
+    `provisional`: `steps` is a lower bound (early stopping); the true number is known after training.
+    """
+
+    steps: int
+    per_epoch: int
+    samples: int
+    batch_size: int
+    down_bytes: int
+    up_bytes: int
+    provisional: bool = False
+
+
+class Result(NamedTuple):
+    """What training a task gave."""
+
+    sent: Any
+    up: Any
+    stats: Mapping[str, float]
+    steps: int
+    finite: bool
+
+
+class Trainer(Protocol):
+    """What the loop asks of whoever does client work. Trains when it likes, as long as the results are the same."""
+
+    def submit(self, task: int, client: int, nth: int, order: Assignment, version: int) -> Load: ...
+    def launch(self, task: int, due: int) -> None: ...
+    def settle(self, task: int) -> int: ...
+    def truncate(self, task: int, steps: int) -> None: ...
+    def discard(self, task: int) -> None: ...
+    def collect(self, task: int) -> Result: ...
+    def commit(self, task: int, weight: float | None) -> None: ...
+    def advance(self) -> None: ...
+
+
+class Limits(NamedTuple):
+    """`server:` of the configuration, in nanoseconds and versions."""
+
+    timeout: int | None = None
+    max_staleness: int | None = None
+    on_nonfinite: str = "stop"
+
+
+class Loop:
+    """Runs one algorithm on one world. `peek` tells when the next event is due, `step` lets it happen."""
+
+    def __init__(
+        self,
+        algorithm: Algorithm[Any],
+        trainer: Trainer,
+        world: World,
+        setup: Setup,
+        chance: Chance,
+        books: Books,
+        *,
+        flops: float = 0.0,
+        family: str = "dense",
+        limits: Limits = Limits(),
+    ) -> None:
+        self.alg, self.trainer, self.world, self.setup = algorithm, trainer, world, setup
+        self.chance, self.books, self.flops, self.family, self.limits = chance, books, flops, family, limits
+        self.now, self.busy, self.events, self.tasks = 0, -1, 0, 0
+        self.used = self.advances = 0
+        self.versions: dict[str, int] = {"": 0}
+        self.made: dict[str, array[int]] = {"": array("q")}
+        self.tickets: dict[int, Ticket] = {}
+        self.heap: list[tuple[int, int, int, int]] = []
+        self.nth: dict[int, int] = {}
+        self.alarm: int | None = None
+        self.online: int | None = None
+        self.hook = ("init", -1)
+        self.state: Any = None
+        self._instant: dict[str, Any] = {
+            "versions": MappingProxyType(self.versions),
+            "capacity": setup.concurrency,
+            "samples": setup.samples,
+            "total_samples": int(sum(setup.samples)),
+            "idle": Idle(world.clients, self._absent),
+            "flying": Flying(self.tickets, self.versions),
+            "estimate": self._estimate,
+            "track": "",
+        }
+        self._recalls, self._alarms = overrides(algorithm, "recall"), overrides(algorithm, "alarm")
+        self._loses, self._launches = overrides(algorithm, "lost"), overrides(algorithm, "launched")
+
+    # ---- what the engine calls ----
+    def begin(self) -> None:
+        """Time 0: `init`, then the first clients are sent."""
+        self._guard(self._begin)
+
+    def peek(self) -> int | None:
+        """When the next event is due (ns); None = nothing can ever happen again."""
+        heap, tickets = self.heap, self.tickets
+        while heap:
+            at, _, task, client = heap[0]
+            ticket = tickets.get(client)
+            if ticket is not None and ticket.id == task and ticket.at == at:
+                if not ticket.provisional:
+                    break
+                self._settle(ticket)  # surfaced with a lower bound: now the training must end
+            else:
+                heapq.heappop(heap)  # cancelled or moved
+        if not tickets and self.online is None and not any(True for _ in self._instant["idle"]):
+            return None
+        return min((t for t in (heap[0][0] if heap else None, self.alarm, self.online) if t is not None), default=None)
+
+    def step(self) -> None:
+        """Lets the next event happen. Call `peek` first."""
+        self._guard(self._step)
+
+    # ---- events ----
+    def _guard(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except AflctlError:
+            raise
+        except Exception as error:
+            hook, client = self.hook
+            who = f"{type(self.alg).__name__}.{hook}" + (f" for client {client}" if client >= 0 else "")
+            raise HookFailed(
+                f"{who} at {self.now / NS:.6f} s raised {type(error).__name__}: {error}",
+                hint="set AFLCTL_TRACEBACK=1 to see where",
+            ) from error
+
+    def _begin(self) -> None:
+        self.state = self.alg.init(self.setup, self._fleet("init"))
+        self._tail(Step(self.state), ONLINE)
+
+    def _step(self) -> None:
+        event = self.heap[0] if self.heap else None
+        if self.alarm is not None and (event is None or (self.alarm, TICK) < event[:2]):
+            event = (self.alarm, TICK, 0, -1)
+        if self.online is not None and (event is None or (self.online, ONLINE) < event[:2]):
+            event = (self.online, ONLINE, 0, -1)
+        assert event is not None and event[0] >= self.now, (event, self.now)
+        self.now, kind, _, client = event
+        self.events += 1
+        if kind <= ARRIVE:
+            heapq.heappop(self.heap)
+            self._end(self.tickets[client])
+        elif kind == TICK:
+            self.alarm = None
+            self._tail(self._checked(self.alg.tick(self.state, self._fleet("tick")), "tick"), TICK)
+        else:
+            self.online = None
+            self._tail(Step(self.state), ONLINE)
+
+    def _end(self, ticket: Ticket) -> None:
+        del self.tickets[ticket.client]
+        self.busy = ticket.client
+        staleness = ticket.staleness(self.versions)
+        reason, update = ticket.reason, None
+        if reason is None and self.limits.max_staleness is not None and max(staleness.values()) > self.limits.max_staleness:
+            reason = "stale"
+            self.trainer.discard(ticket.id)
+        if reason is None:
+            result = self.trainer.collect(ticket.id)
+            if result.finite or self.limits.on_nonfinite == "keep":
+                update = Update(
+                    ticket.client, max(ticket.base.values()), staleness, ticket.samples, result.steps, result.sent, result.up, result.stats,
+                    ticket.sent / NS, self.now / NS, ticket.interrupted,
+                )  # fmt: skip
+            elif self.limits.on_nonfinite == "stop":
+                raise Diverged(
+                    f"the upload of client {ticket.client} (task {ticket.id}, {result.steps} steps, "
+                    f"{self.now / NS:.3f} s) is not finite",
+                    hint="lower local.lr, set local.clip_norm, or set server.on_nonfinite: reject",
+                )
+            else:
+                reason = "not-finite"
+        if update is None:
+            assert reason is not None
+            self._end_lost(ticket, staleness, reason)
+            return
+        step = self._checked(self.alg.receive(self.state, update, self._fleet("receive", ticket.client)), "receive")
+        if step.used:
+            self.used += 1
+            self.trainer.commit(ticket.id, step.weight)
+        else:
+            self.trainer.discard(ticket.id)
+        self.chance.observe(update)
+        self.books.arrived(ticket, self.now, self._causes(ticket, staleness, step.tracks), update.stats, step)
+        self._tail(step, ARRIVE, ticket)
+
+    def _end_lost(self, ticket: Ticket, staleness: dict[str, int], reason: LossReason) -> None:
+        if reason == "not-finite":
+            self.trainer.discard(ticket.id)
+        step: Step[Any] = Step(self.state)
+        lost = Lost(ticket.client, max(ticket.base.values()), staleness, ticket.sent / NS, reason)
+        if self._loses:
+            step = self._checked(self.alg.lost(self.state, lost, self._fleet("lost", ticket.client)), "lost")
+        self.chance.observe(lost)
+        self.books.lost(ticket, self.now, self._causes(ticket, staleness, None), reason)
+        self._tail(step, LOST, ticket)
+
+    def _causes(self, ticket: Ticket, staleness: dict[str, int], tracks: tuple[str, ...] | None) -> dict[str, int]:
+        lead = max(tracks or staleness, key=lambda k: staleness[k])
+        return ticket.causes(self.made[lead], lead, self.versions[lead], self.now)
+
+    # ---- the one tail ----
+    def _tail(self, step: Step[Any], kind: int, ticket: Ticket | None = None) -> None:
+        self.state = step.state
+        advanced = step.advanced
+        tracks = advanced if isinstance(advanced, tuple) else () if not advanced else tuple(ticket.base) if ticket else ("",)
+        for track in tracks:
+            self.versions[track] = self.versions.get(track, 0) + 1
+            self.made.setdefault(track, array("q")).append(self.now)
+        if tracks:
+            self.advances += 1
+            self.trainer.advance()
+            self.books.advanced(self.now, tracks, step)
+        if self._recalls and (tracks or kind == TICK):
+            self._recall()
+        self.busy = -1
+        self._launch()
+        if self._alarms:
+            self._set_alarm()
+
+    def _recall(self) -> None:
+        wanted = self.alg.recall(self.state, self._fleet("recall"))
+        for client in sorted(wanted):
+            ticket = self.tickets.get(client)
+            if ticket is None:
+                raise HookFailed(f"{type(self.alg).__name__}.recall named client {client}, which is not flying")
+            if wanted[client] == "cancel":
+                del self.tickets[client]
+                self.trainer.discard(ticket.id)
+                self.books.cancelled(ticket, self.now, self._causes(ticket, ticket.staleness(self.versions), None))
+            elif wanted[client] == "epoch":
+                self._shorten(ticket)
+            else:
+                raise HookFailed(f"{type(self.alg).__name__}.recall: {wanted[client]!r} is neither 'epoch' nor 'cancel'")
+
+    def _shorten(self, ticket: Ticket) -> None:
+        """Ask for the upload at the next epoch boundary; a task that is to be lost is not revived."""
+        if ticket.provisional:
+            self._settle(ticket)
+        if ticket.kind == LOST or ticket.interrupted:
+            return
+        steps = self.world.epoch_end(ticket.trip, self.now, ticket.per_epoch)
+        if steps < ticket.planned:
+            ticket.planned = steps
+            self.trainer.truncate(ticket.id, steps)
+            ticket.trip = self.world.shorten(ticket.trip, ticket.client, self.now, steps)
+            self._schedule(ticket)
+
+    def _settle(self, ticket: Ticket) -> None:
+        """Early stopping: now the number of steps is known, and with it the true arrival."""
+        ticket.provisional, ticket.at = False, -1  # its old heap entry is void
+        ticket.steps = ticket.planned = self.trainer.settle(ticket.id)
+        ticket.work = replace(ticket.work, steps=ticket.steps)
+        ticket.trip = self.world.trip(ticket.client, ticket.nth, ticket.sent, ticket.work)
+        self._schedule(ticket)
+        if ticket.kind == LOST:
+            self.trainer.discard(ticket.id)
+
+    def _schedule(self, ticket: Ticket) -> None:
+        trip = ticket.trip
+        at, ticket.kind, ticket.reason = trip.segments[-1][1], ARRIVE, None
+        if trip.lost_at is not None and trip.lost_at <= at:
+            at, ticket.kind, ticket.reason = trip.lost_at, LOST, trip.lost_reason
+        if self.limits.timeout is not None and ticket.sent + self.limits.timeout < at:
+            at, ticket.kind, ticket.reason = ticket.sent + self.limits.timeout, LOST, "timeout"
+        ticket.at = at
+        heapq.heappush(self.heap, (at, ticket.kind, ticket.id, ticket.client))
+
+    def _launch(self) -> None:
+        self.chance.short = 0
+        fleet = self._fleet("select")
+        chosen = self.alg.select(self.state, fleet)
+        if chosen:
+            self._check_chosen(chosen, fleet)
+            for client in chosen:
+                self._send(int(client))
+            if self._launches:
+                self.state = self.alg.launched(self.state, chosen, self._fleet("launched"))
+        self.online = None
+        if self.chance.short or not self.tickets:
+            self.online = self.world.next_any_online(self.now, self.tickets.__contains__)
+
+    def _send(self, client: int) -> None:
+        order = self.alg.assign(self.state, client, self._fleet("assign", client))
+        if not isinstance(order, Assignment):
+            raise HookFailed(f"{type(self.alg).__name__}.assign returned {type(order).__name__}, not an Assignment")
+        nth, task = self.nth.get(client, 0), self.tasks
+        seen = {k: self.versions.setdefault(k, 0) for k in order.tracks}
+        for track in seen:
+            self.made.setdefault(track, array("q"))
+        given = order.version
+        base = dict(seen) if given is None else {k: given[k] if isinstance(given, Mapping) else given for k in seen}
+        if any(not 0 <= base[k] <= v for k, v in seen.items()):
+            raise HookFailed(f"{type(self.alg).__name__}.assign: base version {base} is not between 0 and {seen}")
+        load = self.trainer.submit(task, client, nth, order, max(base.values()))
+        work = Work(
+            load.steps, load.per_epoch, load.samples, load.batch_size, self.setup.size, self.flops, order.work, self.family,
+            load.down_bytes, load.up_bytes,
+        )  # fmt: skip
+        trip = self.world.trip(client, nth, self.now, work)
+        ticket = Ticket(
+            task, client, nth, base, seen, self.now, int(self.setup.samples[client]), load.per_epoch, load.steps, load.steps,
+            work, trip, 0, ARRIVE, None, load.provisional,
+        )  # fmt: skip
+        self.tasks, self.nth[client] = task + 1, nth + 1
+        self.tickets[client] = ticket
+        self._schedule(ticket)
+        if ticket.kind == LOST and not ticket.provisional:
+            self.trainer.discard(task)
+        else:
+            self.trainer.launch(task, ticket.at)
+        self.books.sent(ticket)
+
+    def _set_alarm(self) -> None:
+        at = self.alg.alarm(self.state, self._fleet("alarm"))
+        self.alarm = None if at is None else round(at * NS)
+        if self.alarm is not None and self.alarm <= self.now:
+            raise HookFailed(f"{type(self.alg).__name__}.alarm named {at} s, which is not after now ({self.now / NS} s)")
+
+    # ---- what hooks see ----
+    def _fleet(self, hook: str, client: int = -1) -> Fleet:
+        self.hook = (hook, client)
+        fleet = object.__new__(Fleet)
+        fleet.__dict__.update(self._instant)
+        fleet.__dict__["now"] = self.now / NS
+        fleet.__dict__["streams"] = self.chance.of(self.events, hook, client)
+        return fleet
+
+    def _absent(self, client: int) -> bool:
+        return client in self.tickets or client == self.busy or not self.world.online(client, self.now)
+
+    def _estimate(self, client: int, order: Assignment | None) -> float:
+        local, n = self.setup.local, int(self.setup.samples[client])
+        per_epoch = max(1, -(-n // local.batch_size))
+        epochs = (order.epochs if order and order.epochs else local.epochs)
+        steps = (order.steps if order and order.steps else None) or local.steps or epochs * per_epoch
+        size = 4 * self.setup.size
+        down = order.down_bytes if order and order.down_bytes is not None else size
+        up = order.up_bytes if order and order.up_bytes is not None else size
+        share = order.work if order else 1.0
+        work = Work(steps, per_epoch, n, local.batch_size, self.setup.size, self.flops, share, self.family, down, up)
+        return self.world.expected_s(client, work)
+
+    def _checked(self, step: Any, hook: str) -> Step[Any]:
+        if not isinstance(step, Step):
+            raise HookFailed(f"{type(self.alg).__name__}.{hook} returned {type(step).__name__}, not a Step")
+        return step
+
+    def _check_chosen(self, chosen: Sequence[int], fleet: Fleet) -> None:
+        name = type(self.alg).__name__
+        if len(chosen) > fleet.free:
+            raise HookFailed(f"{name}.select started {len(chosen)} clients with {fleet.free} places free")
+        if len(set(chosen)) < len(chosen):
+            raise HookFailed(f"{name}.select named a client twice: {sorted(chosen)}")
+        for client in chosen:
+            if client not in fleet.idle:
+                raise HookFailed(f"{name}.select named client {client}, which is not idle")

@@ -1,0 +1,19 @@
+"""Interchangeable ways to run jobs behind one small protocol; the schedule never knows which one ran."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from aflctl.train.jobs import Spec, Trained
+
+
+class Executor(Protocol):
+    """Runs specs. `start` may begin at once or wait; `result` blocks until the job is trained, and forgets it."""
+
+    name: str
+
+    def start(self, spec: Spec, due: int) -> None: ...
+    def shorten(self, spec: Spec) -> None: ...
+    def cancel(self, task: int) -> None: ...
+    def result(self, spec: Spec) -> Trained: ...
+    def close(self) -> None: ...

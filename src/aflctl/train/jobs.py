@@ -1,0 +1,149 @@
+"""A job: everything one task's training depends on, as a value; and the reference way to run it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from aflctl.api import Algorithm, Batch, Job, Local, Samples, overrides
+from aflctl.train.optimizers import clip_, optimizer
+from aflctl.train.task import aligned
+
+if TYPE_CHECKING:
+    from aflctl.train.batches import Feed
+    from aflctl.train.task import FlatTask
+
+
+@dataclass(slots=True)
+class Spec:
+    """What was decided at dispatch. The same spec gives the same result early, late, twice or elsewhere.
+
+    order   [epochs, n] the batch order, from the task's own stream
+    lr      learning rate of each epoch
+    steps   planned optimizer steps; a recall lowers it
+    key     seed of this task's dropout masks, for models that have dropout
+    marks   keep a snapshot at each epoch's end, for recalls
+    """
+
+    task: int
+    client: int
+    sent: dict[str, Tensor]
+    memory: dict[str, Tensor]
+    data: Samples
+    order: Tensor
+    lr: Sequence[float]
+    per_epoch: int
+    batch_size: int
+    steps: int
+    key: int
+    buffers: Tensor
+    patience: int | None = None
+    marks: bool = False
+
+    @property
+    def samples(self) -> int:
+        """n_k."""
+        return int(self.order.shape[1])
+
+    def at(self, t: int) -> Tensor:
+        """[<= B] positions of step t's batch."""
+        epoch, k = divmod(t, self.per_epoch)
+        return self.order[epoch, k * self.batch_size : (k + 1) * self.batch_size]
+
+
+@dataclass(slots=True)
+class Trained:
+    """A trained job: per number of steps (epoch ends and the last) the vector, memory and buffers; and all losses."""
+
+    marks: dict[int, tuple[Tensor, dict[str, Tensor], Tensor]] = field(default_factory=dict)
+    losses: list[float] = field(default_factory=list)
+
+
+class Kit(NamedTuple):
+    """What every job of a run shares."""
+
+    algorithm: Algorithm[Any]
+    task: FlatTask
+    feed: Feed
+    local: Local
+
+
+def scalar(value: float) -> Tensor:
+    """A [] float32 tensor."""
+    return torch.tensor(value, dtype=torch.float32)
+
+
+def job_of(spec: Spec, memory: dict[str, Tensor], lr: float, step: float, epoch: float, steps: int) -> Job:
+    """What hooks see of a spec at one step."""
+    return Job(spec.sent, memory, scalar(lr), scalar(step), scalar(epoch), scalar(steps), scalar(spec.samples))
+
+
+def whole(feed: Feed, spec: Spec) -> Batch:
+    """All local data as one batch, for methods that probe."""
+    return feed.batch(spec.data, torch.arange(spec.samples))
+
+
+def train(kit: Kit, spec: Spec) -> Trained:
+    """Runs one job, step by step: the reference. With patience, stops after so many epochs without a lower mean loss."""
+    algorithm, task, feed, local = kit
+    if not task.random:
+        return _train(algorithm, task, feed, local, spec)
+    with torch.random.fork_rng(devices=[]):
+        torch.random.manual_seed(spec.key & (2**63 - 1))
+        return _train(algorithm, task, feed, local, spec)
+
+
+def _train(algorithm: Algorithm[Any], task: FlatTask, feed: Feed, local: Local, spec: Spec) -> Trained:
+    out, losses = Trained(), []
+    own_direction, corrects = overrides(algorithm, "direction"), overrides(algorithm, "grad")
+    projects = overrides(algorithm, "project")
+    task.training(True)
+    task.running = spec.buffers.clone()
+    job = job_of(spec, spec.memory, spec.lr[0], 0, 0, spec.steps)
+    w, memory = algorithm.start(task, whole(feed, spec) if algorithm.probes else None, job)
+    w = aligned(w)
+    rule = optimizer(local, w)
+    job = job._replace(memory=memory)
+    counter = torch.arange(spec.steps, dtype=torch.float32).unbind(0)
+    best, bad, epoch, lr = float("inf"), 0, -1, 0.0
+    for t in range(spec.steps):
+        if t % spec.per_epoch == 0:
+            epoch, lr = epoch + 1, spec.lr[min(epoch + 1, len(spec.lr) - 1)]
+            job = job._replace(lr=scalar(lr), epoch=scalar(epoch))
+        job = job._replace(step=counter[t])
+        batch = feed.batch(spec.data, spec.at(t))
+        if own_direction:
+            g, memory, value = algorithm.direction(task, w, batch, job)
+            job = job._replace(memory=memory)
+            g = g.detach()
+        else:
+            leaf = w.detach().requires_grad_()
+            value = algorithm.loss(task, leaf, batch, job)
+            (g,) = torch.autograd.grad(value, leaf)
+            if corrects:
+                g = algorithm.grad(g, w, job)
+        if local.clip_norm is not None:
+            g = clip_(g.clone() if own_direction or corrects else g, local.clip_norm)
+        elif own_direction or corrects:
+            g = g.clone()  # may be the algorithm's own tensor; the optimizer uses it up
+        before = w.clone() if projects else w
+        rule.step(w, g, lr)
+        if projects:
+            w = aligned(algorithm.project(w, before, job))
+        losses.append(value.detach())
+        last = t + 1 == spec.steps
+        if last or (t + 1) % spec.per_epoch == 0:
+            if spec.patience is not None:
+                mean = float(torch.stack(losses[-(t % spec.per_epoch + 1) :]).mean())
+                best, bad = (mean, 0) if mean < best else (best, bad + 1)
+                last = last or bad >= spec.patience
+            if spec.marks or last:
+                out.marks[t + 1] = (w if last else w.clone(), job.memory, task.running if last else task.running.clone())
+            if last:
+                break
+    out.losses = torch.stack(losses).tolist()
+    return out

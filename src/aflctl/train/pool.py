@@ -1,0 +1,194 @@
+"""The trainer: turns assignments into jobs, jobs into uploads. Knows no clock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from aflctl.api import Algorithm, Assignment, FederatedData, Setup, overrides
+from aflctl.errors import AflctlError, HookFailed
+from aflctl.train.batches import epoch_order
+from aflctl.train.jobs import Kit, Spec, Trained, job_of, whole
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from aflctl.train.executors import Executor
+    from aflctl.train.memory import ClientMemory
+
+
+class Load(NamedTuple):
+    """What the loop learns of a job before it is trained: numbers only."""
+
+    steps: int
+    per_epoch: int
+    samples: int
+    batch_size: int
+    down_bytes: int
+    up_bytes: int
+    provisional: bool = False
+
+
+class Result(NamedTuple):
+    """What training a job gave."""
+
+    sent: Mapping[str, Tensor]
+    up: Mapping[str, Tensor]
+    stats: Mapping[str, float]
+    steps: int
+    finite: bool
+
+
+class Pool:
+    """Open jobs, and the memory of clients. `order_rng(client, nth)` is the stream of a task's batch order."""
+
+    def __init__(
+        self,
+        kit: Kit,
+        data: FederatedData,
+        setup: Setup,
+        executor: Executor,
+        memory: ClientMemory,
+        order_rng: Callable[[int, int], np.random.Generator],
+        task_key: Callable[[int, int], int],
+    ) -> None:
+        self.kit, self.data, self.setup, self.executor, self.memory = kit, data, setup, executor, memory
+        self.order_rng, self.task_key = order_rng, task_key
+        self.open: dict[int, Spec] = {}
+        self.ready: dict[int, Trained] = {}
+        self.kept: dict[int, tuple[int, dict[str, Tensor], Tensor]] = {}
+        self.sizes: dict[Any, int] = {}
+        self.trained_steps = 0
+        self._recalls = overrides(kit.algorithm, "recall")
+        self._moves: list[tuple[float, Tensor]] = []
+
+    # ---- what the loop asks ----
+    def submit(self, task: int, client: int, nth: int, order: Assignment, version: int) -> Load:
+        """A client is sent `order`; nothing is trained yet."""
+        local, data = self.setup.local, self.data.train(client)
+        n, size = len(data), local.batch_size
+        if n == 0:
+            raise HookFailed(f"client {client} has no training samples and cannot be sent a task")
+        per_epoch = -(-n // size)
+        steps = order.steps or (None if order.epochs else local.steps) or (order.epochs or local.epochs) * per_epoch
+        epochs = -(-steps // per_epoch)
+        scale = order.lr_scale
+        scales = [float(scale)] * epochs if isinstance(scale, (int, float)) else [float(s) for s in scale]
+        rate = local.lr * local.lr_decay**version
+        tensors = dict(order.tensors)
+        spec = Spec(
+            task, client, tensors, self.memory[client], data, epoch_order(self.order_rng(client, nth), n, epochs),
+            [rate * s for s in scales], per_epoch, size, steps, self.task_key(client, nth), self.kit.task.buffers,
+            order.patience, self._recalls,
+        )  # fmt: skip
+        self.open[task] = spec
+        wire = 4 * self.kit.task.buffers.numel()
+        down = _bytes(tensors) + wire if order.down_bytes is None else order.down_bytes
+        up = self._up_bytes(spec) + wire if order.up_bytes is None else order.up_bytes
+        least = steps if order.patience is None else min(steps, (order.patience + 1) * per_epoch)
+        return Load(least, per_epoch, n, size, down, up, provisional=least < steps)
+
+    def launch(self, task: int, due: int) -> None:
+        """The task will arrive (not before `due`): training may begin."""
+        self.executor.start(self.open[task], due)
+
+    def settle(self, task: int) -> int:
+        """The executed number of steps of a task with early stopping; trains it now."""
+        trained = self.ready[task] = self._result(self.open[task])
+        self.open[task].steps = len(trained.losses)
+        return len(trained.losses)
+
+    def truncate(self, task: int, steps: int) -> None:
+        """A recall: only the first `steps` steps count."""
+        self.open[task].steps = steps
+        if task not in self.ready:
+            self.executor.shorten(self.open[task])
+
+    def discard(self, task: int) -> None:
+        """The task is lost, cancelled or rejected."""
+        self.kept.pop(task, None)
+        if self.open.pop(task, None) is not None and self.ready.pop(task, None) is None:
+            self.executor.cancel(task)
+
+    def collect(self, task: int) -> Result:
+        """The upload of a task that arrived."""
+        spec = self.open.pop(task)
+        trained = self.ready.pop(task, None) or self._result(spec)
+        w, memory, buffers = trained.marks[spec.steps]
+        epoch = (spec.steps - 1) // spec.per_epoch
+        job = job_of(spec, memory, spec.lr[min(epoch, len(spec.lr) - 1)], spec.steps - 1, epoch, spec.steps)
+        algorithm = self.kit.algorithm
+        up, memory = algorithm.finish(w, job)
+        if set(up) != set(algorithm.uploads):
+            raise HookFailed(
+                f"{type(algorithm).__name__}.finish returned {sorted(up)}, but `uploads` declares {sorted(algorithm.uploads)}"
+            )
+        self.kept[task] = (spec.client, memory, buffers - spec.buffers)
+        self.trained_steps += spec.steps
+        losses = trained.losses[: spec.steps]
+        finite = all(bool(torch.isfinite(t.sum())) or bool(torch.isfinite(t).all()) for t in up.values())
+        return Result(spec.sent, up, _stats(losses, spec.per_epoch), spec.steps, finite)
+
+    def commit(self, task: int, weight: float | None) -> None:
+        """The update was used: what the client remembers is kept, its running statistics count."""
+        client, memory, moved = self.kept.pop(task)
+        self.memory[client] = memory
+        if moved.numel():
+            self._moves.append((1.0 if weight is None else weight, moved))
+
+    def advance(self) -> None:
+        """A version was made: the running statistics move by the used updates' weights, b += sum(w d) / max(sum(w), 1)."""
+        if self._moves:
+            total = max(sum(weight for weight, _ in self._moves), 1.0)
+            shift = sum(weight * moved for weight, moved in self._moves)
+            self.kit.task.buffers = self.kit.task.buffers + shift / total
+            self._moves = []
+
+    # ---- inside ----
+    def _result(self, spec: Spec) -> Trained:
+        try:
+            return self.executor.result(spec)
+        except AflctlError:
+            raise
+        except Exception as error:
+            raise HookFailed(
+                f"training task {spec.task} of client {spec.client} ({spec.steps} steps) with "
+                f"{type(self.kit.algorithm).__name__} raised {type(error).__name__}: {error}",
+                hint="set AFLCTL_TRACEBACK=1 to see where",
+            ) from error
+
+    def _up_bytes(self, spec: Spec) -> int:
+        """One dry `start` and `finish` per shape of job."""
+        signature = (_shapes(spec.sent), _shapes(spec.memory))
+        if signature not in self.sizes:
+            algorithm, task, feed, _ = self.kit
+            job = job_of(spec, spec.memory, spec.lr[0], 0, 0, spec.steps)
+            w, memory = algorithm.start(task, whole(feed, spec) if algorithm.probes else None, job)
+            up, _ = algorithm.finish(w, job._replace(memory=memory))
+            self.sizes[signature] = _bytes(up)
+        return self.sizes[signature]
+
+
+def _bytes(tensors: Mapping[str, Tensor]) -> int:
+    return sum(t.numel() * t.element_size() for t in tensors.values())
+
+
+def _shapes(tensors: Mapping[str, Tensor]) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    return tuple((k, tuple(t.shape)) for k, t in sorted(tensors.items()))
+
+
+def _stats(losses: list[float], per_epoch: int) -> dict[str, float]:
+    def mean(values: list[float]) -> float:
+        return sum(values) / len(values)
+
+    first, last = losses[:per_epoch], losses[-((len(losses) - 1) % per_epoch + 1) :]
+    return {
+        "loss": mean(losses),
+        "loss_sq": mean([v * v for v in losses]),
+        "first_loss": mean(first),
+        "first_loss_sq": mean([v * v for v in first]),
+        "last_loss": mean(last),
+    }
