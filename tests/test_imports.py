@@ -13,26 +13,28 @@ import pytest
 
 SRC = Path(__file__).resolve().parent.parent / "src" / "aflctl"
 
-BOTTOM = {"api", "errors"}
+BOTTOM = {"api", "errors", "seam"}
 ALLOWED: dict[str, set[str]] = {
     "api": set(),
     "errors": set(),
+    "seam": {"api"},
     "rules": {"api"},
+    "sources": set(),
     "data": BOTTOM,
     "testing": BOTTOM | {"rules", "plugins"},
-    "plugins": BOTTOM,
-    "config": BOTTOM | {"plugins"},
-    "plan": BOTTOM | {"plugins", "config"},
+    "plugins": BOTTOM | {"sources"},
+    "config": BOTTOM | {"plugins", "sources"},
+    "plan": BOTTOM | {"plugins", "config", "sources"},
     "sim": BOTTOM,
     "train": BOTTOM,
     "runs": {"errors"},
     "report": {"errors", "runs"},
-    "engine": BOTTOM | {"plan", "config", "plugins", "data", "sim", "train", "runs", "report"},
+    "engine": BOTTOM | {"plan", "config", "plugins", "sources", "data", "sim", "train", "runs", "report"},
     "builtin": BOTTOM | {"rules", "data"},
     "cli": BOTTOM | {"engine", "plan", "config", "plugins", "runs", "report"},
     "": BOTTOM | {"rules", "plugins", "config", "plan", "engine", "runs", "report"},
 }
-NO_TORCH_AT_ALL = ("sim", "config", "plugins", "plan", "report", "errors", "cli")
+NO_TORCH_AT_ALL = ("sim", "config", "plugins", "sources", "plan", "report", "errors", "cli")
 NO_TORCH_AT_THE_TOP = ("api", "rules", "runs", "builtin/algorithms", "builtin/partitions", "builtin/selections",
                        "builtin/models", "builtin/datasets", "builtin/personalizations", "builtin/fusions")  # fmt: skip
 

@@ -7,7 +7,7 @@ from array import array
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aflctl.api import Algorithm, Assignment, Fleet, Lost, LossReason, Setup, Step, Update, overrides
 from aflctl.errors import AflctlError, Diverged, HookFailed
@@ -16,46 +16,9 @@ from aflctl.sim.flights import ARRIVE, LOST, NS, ONLINE, TICK, Flying, Idle, Tic
 from aflctl.sim.world import Work
 
 if TYPE_CHECKING:
+    from aflctl.seam import Trainer
     from aflctl.sim.books import Books
     from aflctl.sim.world import World
-
-
-class Load(NamedTuple):
-    """What the trainer tells of a task before training it: numbers only.
-
-    `provisional`: `steps` is a lower bound (early stopping); the true number is known after training.
-    """
-
-    steps: int
-    per_epoch: int
-    samples: int
-    batch_size: int
-    down_bytes: int
-    up_bytes: int
-    provisional: bool = False
-
-
-class Result(NamedTuple):
-    """What training a task gave."""
-
-    sent: Any
-    up: Any
-    stats: Mapping[str, float]
-    steps: int
-    finite: bool
-
-
-class Trainer(Protocol):
-    """What the loop asks of whoever does client work. Trains when it likes, as long as the results are the same."""
-
-    def submit(self, task: int, client: int, nth: int, order: Assignment, version: int) -> Load: ...
-    def launch(self, task: int, due: int) -> None: ...
-    def settle(self, task: int) -> int: ...
-    def truncate(self, task: int, steps: int) -> None: ...
-    def discard(self, task: int) -> None: ...
-    def collect(self, task: int) -> Result: ...
-    def commit(self, task: int, weight: float | None) -> None: ...
-    def advance(self) -> None: ...
 
 
 class Limits(NamedTuple):

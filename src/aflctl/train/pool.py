@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from aflctl.api import Algorithm, Assignment, FederatedData, Setup, overrides
 from aflctl.errors import AflctlError, HookFailed
+from aflctl.seam import Load, Result
 from aflctl.train.batches import epoch_order
 from aflctl.train.jobs import Kit, Spec, Trained, job_of, whole
 
@@ -18,28 +19,6 @@ if TYPE_CHECKING:
 
     from aflctl.train.executors import Executor
     from aflctl.train.memory import ClientMemory
-
-
-class Load(NamedTuple):
-    """What the loop learns of a job before it is trained: numbers only."""
-
-    steps: int
-    per_epoch: int
-    samples: int
-    batch_size: int
-    down_bytes: int
-    up_bytes: int
-    provisional: bool = False
-
-
-class Result(NamedTuple):
-    """What training a job gave."""
-
-    sent: Mapping[str, Tensor]
-    up: Mapping[str, Tensor]
-    stats: Mapping[str, float]
-    steps: int
-    finite: bool
 
 
 class Pool:
