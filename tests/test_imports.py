@@ -163,7 +163,9 @@ def test_no_arrow_is_overlooked(tmp_path: Path) -> None:
 def loaded(*modules: str) -> set[str]:
     """Top-level packages that a fresh interpreter holds after importing `modules`."""
     code = f"import sys, {', '.join(modules)}; print(*sorted({{m.split('.')[0] for m in sys.modules}}))"
-    return set(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split())
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.split())
 
 
 @pytest.mark.cli
