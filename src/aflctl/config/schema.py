@@ -1,0 +1,259 @@
+"""What a configuration may say: one pydantic model, extra keys forbidden, units in the names.
+
+Loads neither torch nor numpy. Parameters of plug-ins are kept as plain data here; `load` checks them with the plug-ins'
+own models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    SerializerFunctionWrapHandler,
+    Tag,
+    model_serializer,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from aflctl.api import Local
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+
+
+class Section(BaseModel):
+    """A part of the configuration: frozen, unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True)
+
+
+class PluginRef(Section):
+    """A plug-in and its parameters: `fedbuff`, or `{name: fedbuff, buffer_size: 10}`."""
+
+    name: str = Field(min_length=1, description="entry-point name, distribution/name, or ./file.py:Class")
+    params: dict[str, Any] = Field(default_factory=dict, description="the plug-in's own parameters")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _spread(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            value = {"name": value}
+        if not isinstance(value, Mapping):
+            raise PydanticCustomError("plugin_ref", "Input should be a name, or a mapping with the key 'name'")
+        own = cls.own_keys()
+        return {
+            **{k: v for k, v in value.items() if k in own},
+            "params": {k: v for k, v in value.items() if k not in own},
+        }
+
+    @model_serializer(mode="wrap")
+    def _flatten(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        data = handler(self)
+        params = data.pop("params")
+        return {"name": data.pop("name"), **params, **{k: v for k, v in data.items() if v is not None}}
+
+    @classmethod
+    def own_keys(cls) -> tuple[str, ...]:
+        """Keys that are not parameters of the plug-in."""
+        return tuple(k for k in cls.model_fields if k != "params")
+
+
+class DatasetRef(PluginRef):
+    """A dataset, and how it is divided among the clients."""
+
+    partition: PluginRef = Field(PluginRef(name="dirichlet"), description="which training samples go to which client")
+    test_fraction: float | None = Field(None, gt=0, lt=1, description="share of a client's data kept for its own test")
+
+
+class ModelRef(PluginRef):
+    """A model, and how it joins the modalities."""
+
+    fusion: PluginRef | None = Field(None, description="joins the encoders of several modalities")
+
+
+class Clients(Section):
+    """Who takes part."""
+
+    count: int = Field(100, ge=1, description="clients in the federation")
+    concurrency: int = Field(10, ge=1, description="tasks out at once; by default 10, or all clients if fewer")
+    selection: PluginRef = Field(PluginRef(name="uniform"), description="which idle clients are drawn")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _all_if_few(cls, value: Any) -> Any:
+        if isinstance(value, Mapping) and "concurrency" not in value and isinstance(value.get("count"), int):
+            return {**value, "concurrency": max(1, min(10, value["count"]))}
+        return value
+
+    @model_validator(mode="after")
+    def _enough(self) -> Clients:
+        if self.concurrency > self.count:
+            raise PydanticCustomError(
+                "at:concurrency",
+                "Input should be at most clients.count = {count}",
+                {"count": self.count, "given": self.concurrency},
+            )
+        return self
+
+
+def _refs(value: Any) -> Any:
+    if value is None:
+        return ()
+    return value if isinstance(value, list | tuple) else (value,)
+
+
+def _spread_equally(value: Any) -> Any:
+    """`wifi`, or `[wifi, lte]`, is short for equal shares."""
+    if isinstance(value, str):
+        value = [value]
+    if isinstance(value, list | tuple) and all(isinstance(v, str) for v in value):
+        return dict.fromkeys(value, 1.0)
+    return value
+
+
+Shares = Annotated[dict[str, Positive], BeforeValidator(_spread_equally)]
+
+
+class FleetSpec(Section):
+    """The devices, their links and their presence. With `name` the rest is laid over that named fleet."""
+
+    name: str | None = Field(None, description="a named fleet to start from")
+    devices: Shares | None = Field(None, min_length=1, description="device profile -> share of the clients")
+    networks: Shares | None = Field(None, min_length=1, description="network profile -> share of the clients")
+    availability: Annotated[tuple[PluginRef, ...], BeforeValidator(_refs)] | None = Field(
+        None, description="when clients are there: one model, or several that must all agree; none = always"
+    )
+    offline: Literal["abort", "pause", "offline-compute"] | None = Field(
+        None, description="what happens to the task of a client that goes offline"
+    )
+    link_mode: Literal["constant", "varying", "afl-lib"] | None = Field(None, description="how a link's rate moves")
+    csv: str | None = Field(None, description="a file with one row per client, instead of shares")
+
+    @model_validator(mode="after")
+    def _something(self) -> FleetSpec:
+        if self.name is None and self.devices is None and self.csv is None:
+            raise PydanticCustomError("at:devices", "Input should say which devices there are: devices, csv, or name")
+        return self
+
+
+def _fleet_kind(value: Any) -> str:
+    return "name" if isinstance(value, str) else "parts"
+
+
+FleetField = Annotated[
+    Annotated[str, Field(min_length=1), Tag("name")] | Annotated[FleetSpec, Tag("parts")], Discriminator(_fleet_kind)
+]
+
+
+class Server(Section):
+    """What the loop does with tasks that take too long or come back broken."""
+
+    timeout_s: Positive | None = Field(None, description="virtual seconds after which a task is lost")
+    max_staleness: int | None = Field(None, ge=0, description="updates staler than this are lost")
+    on_nonfinite: Literal["stop", "reject", "keep"] = Field("stop", description="for updates with nan or inf")
+
+
+class Stop(Section):
+    """When a run ends; the first that is reached ends it."""
+
+    updates: int | None = Field(None, ge=1, description="used arrivals")
+    versions: int | None = Field(None, ge=1, description="versions of the global model")
+    time_s: Positive | None = Field(None, description="virtual seconds")
+    accuracy: float | None = Field(None, gt=0, le=1, description="test accuracy at an evaluation")
+
+    @model_validator(mode="after")
+    def _some_end(self) -> Stop:
+        if self.updates is None and self.versions is None and self.time_s is None:
+            raise PydanticCustomError("no_end", "Input should have at least one of updates, versions, time_s")
+        return self
+
+
+class _OneOf(Section):
+    @model_validator(mode="after")
+    def _exactly_one(self) -> _OneOf:
+        given = [k for k in type(self).model_fields if getattr(self, k) is not None]
+        if len(given) != 1:
+            keys = ", ".join(type(self).model_fields)
+            raise PydanticCustomError(
+                "one_of", "Input should have exactly one of {keys}", {"keys": keys, "given": ", ".join(given) or "none"}
+            )
+        return self
+
+
+class Every(_OneOf):
+    """A distance between evaluations."""
+
+    updates: int | None = Field(None, ge=1, description="used arrivals")
+    versions: int | None = Field(None, ge=1, description="versions of the global model")
+    time_s: Positive | None = Field(None, description="virtual seconds")
+
+
+class Evaluate(Section):
+    """When and how the global model is tested."""
+
+    every: Every = Field(Every(updates=10), description="exactly one of updates, versions, time_s")
+    batch_size: int = Field(1000, ge=1, description="samples in a batch of the evaluation")
+
+
+class Seeds(Section):
+    """Seeds of single streams; each defaults to `seed`."""
+
+    data: Seed | None = Field(None, description="partition and splits")
+    fleet: Seed | None = Field(None, description="devices, links, delays and dropouts")
+    selection: Seed | None = Field(None, description="who is drawn")
+    algorithm: Seed | None = Field(None, description="what the method itself draws")
+    model: Seed | None = Field(None, description="initial weights")
+    training: Seed | None = Field(None, description="order of the batches")
+
+
+class Engine(Section):
+    """How the work is carried out. Changes speed, never the result beyond the executors' stated tolerance."""
+
+    executor: Literal["auto", "serial", "workers", "stacked"] = Field("auto", description="how jobs are trained")
+    workers: int | None = Field(None, ge=1, description="processes of the workers executor; by default one per core")
+    device: str = Field("cpu", description="a torch device")
+    max_memory_bytes: int | None = Field(None, ge=1, description="memory that pending jobs may hold")
+
+
+class CheckpointEvery(_OneOf):
+    """A distance between checkpoints."""
+
+    updates: int | None = Field(None, ge=1, description="used arrivals")
+    host_s: Positive | None = Field(None, description="seconds of this machine's clock")
+
+
+class Checkpoint(Section):
+    """When the state is saved."""
+
+    every: CheckpointEvery = Field(description="exactly one of updates, host_s")
+
+
+class Config(Section):
+    """One experiment."""
+
+    name: str | None = Field(None, min_length=1, description="name of the run; by default algorithm-dataset")
+    tags: tuple[str, ...] = Field((), description="for people")
+    algorithm: PluginRef = Field(PluginRef(name="fedbuff"), description="the method")
+    dataset: DatasetRef = Field(DatasetRef(name="digits"), description="the data and their partition")
+    model: ModelRef = Field(ModelRef(name="mlp"), description="what is trained")
+    personalization: Annotated[tuple[PluginRef, ...], BeforeValidator(_refs)] = Field(
+        (), description="wrappers around the method, innermost first"
+    )
+    clients: Clients = Field(Clients(), description="who takes part")
+    local: Local = Field(Local(), description="what a client does with a model")
+    fleet: FleetField = Field("poster-1-1-1", description="a named fleet, or its parts")
+    server: Server = Field(Server(), description="limits that the loop enforces")
+    stop: Stop = Field(Stop(updates=1000), description="when the run ends")
+    evaluate: Evaluate = Field(Evaluate(), description="when the model is tested")
+    seed: Seed = Field(0, description="the master seed")
+    seeds: Seeds = Field(Seeds(), description="seeds of single streams")
+    engine: Engine = Field(Engine(), description="how the work is carried out")
+    checkpoint: Checkpoint | None = Field(None, description="when the state is saved")
+    track: tuple[str, ...] = Field((), description="trackers that are told of the run")
