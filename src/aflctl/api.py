@@ -335,6 +335,7 @@ class Algorithm(Plugin, Generic[S]):
     probes: ClassVar[bool] = False
     evidence: ClassVar[str] = ""
     reads_results: ClassVar[bool] = False
+    pools: ClassVar[bool] = False
 
     # ---- server half ----
     def init(self, setup: Setup, fleet: Fleet) -> S:

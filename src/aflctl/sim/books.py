@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-import struct
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from aflctl.sim.flights import CAUSES, NS, PHASES, Ticket
 
@@ -16,7 +14,12 @@ if TYPE_CHECKING:
     from aflctl.sim.world import World
 
 CODES = {"sent": 0, "used": 1, "rejected": 2, "lost": 3, "cancelled": 4}
-_EVENT = struct.Struct("<10q")
+
+
+class Digest(Protocol):
+    """Where the schedule is summed up, as packed integers."""
+
+    def ints(self, *values: int | None) -> object: ...
 
 
 class Entry(NamedTuple):
@@ -69,10 +72,10 @@ class Totals:
 
 
 class Books:
-    """Told by the loop of every dispatch and every end; `emit` gets an Entry per ended task (None = aggregates only)."""
+    """Told by the loop of every dispatch and every end; `digest` sums up the schedule, `emit` gets an Entry per ended task (None = aggregates only)."""
 
-    def __init__(self, world: World, emit: Callable[[Entry], None] | None = None) -> None:
-        self.world, self.emit = world, emit
+    def __init__(self, world: World, digest: Digest, emit: Callable[[Entry], None] | None = None) -> None:
+        self.world, self.digest, self.emit = world, digest, emit
         self.totals = Totals()
         self.members: dict[int, Member] = {}
         self.histogram: Counter[tuple[str, int]] = Counter()  # (device, staleness) of used updates
@@ -80,12 +83,6 @@ class Books:
         self.waiting: list[Entry] = []
         self.broken: list[str] = []
         self.last = 0
-        self._sha = hashlib.sha256()
-
-    @property
-    def schedule_digest(self) -> str:
-        """sha256 over every dispatch and end so far, as packed integers."""
-        return self._sha.hexdigest()
 
     def sent(self, t: Ticket) -> None:
         """A task left."""
@@ -95,9 +92,9 @@ class Books:
         if member is None:
             member = self.members[t.client] = Member()
         member.dispatched += 1
-        self._sha.update(
-            _EVENT.pack(0, t.id, t.client, t.nth, t.sent, t.steps if not t.provisional else -1, max(t.base.values()), t.samples, t.work.down_bytes, t.work.up_bytes)
-        )  # fmt: skip
+        steps = -1 if t.provisional else t.steps
+        base, work = max(t.base.values()), t.work
+        self.digest.ints(0, t.id, t.client, t.nth, t.sent, steps, base, t.samples, work.down_bytes, work.up_bytes)
 
     def arrived(self, t: Ticket, now: int, causes: Mapping[str, int], stats: Mapping[str, float], step: Step[Any]) -> None:
         """An upload was received, and used or rejected."""
@@ -170,9 +167,8 @@ class Books:
 
     def _end(self, t: Ticket, now: int, outcome: str, reason: str, causes: Mapping[str, int], stats: Mapping[str, float], weight: float | None, tracks: tuple[str, ...]) -> Entry | None:  # fmt: skip
         phases, tau = t.phase_ns(now), sum(causes.values())
-        self._sha.update(
-            _EVENT.pack(CODES[outcome], t.id, t.client, t.nth, now, t.planned, max(t.base.values()), tau, causes["held"], causes["compute"])
-        )  # fmt: skip
+        base, held, compute = max(t.base.values()), causes["held"], causes["compute"]
+        self.digest.ints(CODES[outcome], t.id, t.client, t.nth, now, t.planned, base, tau, held, compute)
         energy = self.world.energy_j(t.trip, t.client, now)
         joules, totals = sum(energy.values()), self.totals
         totals.energy_j += joules
@@ -188,7 +184,7 @@ class Books:
         self.last = now
         if self.emit is None:
             return None
-        return Entry(t, now, outcome, reason, causes, phases, energy, max(t.base.values()) + tau, None, weight, stats, tracks)
+        return Entry(t, now, outcome, reason, causes, phases, energy, base + tau, None, weight, stats, tracks)
 
     # ---- the sums ----
     def invariants(self, flying: Mapping[int, Ticket], versions: Mapping[str, int]) -> dict[str, bool]:

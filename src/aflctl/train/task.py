@@ -62,6 +62,7 @@ class FlatTask:
             del owner._buffers[attribute]
         self.running = self.buffers.clone()
         self.random = any(isinstance(m, (nn.Dropout, nn.Dropout1d, nn.Dropout2d)) and m.p > 0 for m in module.modules())
+        self._head = next((m for m in reversed(list(module.modules())) if isinstance(m, nn.Linear)), None)
         self._training = True
         module.train()
 
@@ -82,11 +83,19 @@ class FlatTask:
         return self.module(x, present) if self.modal else self.module(x)  # type: ignore[no-any-return]
 
     def embed(self, w: Tensor, x: Any, present: Tensor | None = None) -> Tensor:
-        """[B, D], what the model's `embed` returns."""
-        if not hasattr(self.module, "embed"):
-            raise TypeError(f"the model {type(self.module).__name__} has no embed(x), which this method needs")
-        self._bind(w)
-        return self.module.embed(x, present) if self.modal else self.module.embed(x)  # type: ignore[operator, no-any-return]
+        """[B, D], what the model's own `embed` returns, else the input of its last linear layer."""
+        if hasattr(self.module, "embed"):
+            self._bind(w)
+            return self.module.embed(x, present) if self.modal else self.module.embed(x)  # type: ignore[operator, no-any-return]
+        if self._head is None:
+            raise TypeError(f"{type(self.module).__name__} has neither embed(x) nor a linear layer, which this method needs")
+        seen: list[Tensor] = []
+        hook = self._head.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+        try:
+            self.logits(w, x, present)
+        finally:
+            hook.remove()
+        return seen[-1]
 
     def loss(self, w: Tensor, batch: Batch) -> Tensor:
         """[] mean cross-entropy over the samples with mask 1."""

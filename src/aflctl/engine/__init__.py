@@ -1,0 +1,180 @@
+"""The composition root: the one place where sim, train, runs and report meet."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aflctl import __version__
+from aflctl.config.load import Loaded, load, to_yaml
+from aflctl.errors import AflctlError, Interrupted
+from aflctl.plan import Plan, config_digest, resolve
+from aflctl.runs import provenance
+from aflctl.runs.rundir import RunDir, read_json
+
+if TYPE_CHECKING:
+    from aflctl.engine.build import Experiment
+    from aflctl.engine.drive import Progress
+
+RUNS_DIR = "runs"
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """Where a run's directory is, what it says, and whether anything was executed."""
+
+    path: Path
+    summary: Mapping[str, Any]
+    fresh: bool
+    note: str = ""
+
+
+def runs_root(runs_dir: str | Path | None = None) -> Path:
+    """Explicit folder, else AFLCTL_RUNS_DIR, else ./runs."""
+    return Path(runs_dir or os.environ.get("AFLCTL_RUNS_DIR") or RUNS_DIR)
+
+
+def run(
+    source: str | Path | Mapping[str, Any] | None = None,
+    *,
+    sets: Sequence[str] = (),
+    flags: Mapping[str, Any] | None = None,
+    runs_dir: str | Path | None = None,
+    rerun: bool = False,
+    progress: Callable[[Progress], None] | None = None,
+    begun: Callable[[Path, str], None] | None = None,
+) -> RunResult:
+    """Runs a configuration (path, run directory, preset name, mapping; None = `quickstart`) or shows its finished run.
+
+    `begun` is told the run's directory and a note before training starts, `progress` each evaluation.
+    """
+    loaded = load(source, sets=sets, flags=flags or {})
+    plan = resolve(loaded)
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return _run(loaded, plan, sets, runs_root(runs_dir), rerun, progress, begun)
+    except KeyboardInterrupt:
+        raise Interrupted("stopped", hint="the same command continues this run") from None
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _run(
+    loaded: Loaded,
+    plan: Plan,
+    sets: Sequence[str],
+    root: Path,
+    rerun: bool,
+    progress: Callable[[Progress], None] | None,
+    begun: Callable[[Path, str], None] | None,
+) -> RunResult:
+    from aflctl.data import folder as data_folder
+    from aflctl.engine.build import build, federate
+
+    started = time.perf_counter()
+    data = federate(plan, data_folder())
+    prints = {
+        "config": config_digest(plan.config),
+        "code": provenance.code_fingerprint(__version__, plan.source_hashes),
+        "data": data.fingerprint,
+    }
+    identity = provenance.identity(prints["config"], prints["code"], prints["data"])
+    with RunDir.open(root, plan.label, identity, rerun=rerun) as rundir:
+        if rundir.finished:
+            summary = read_json(rundir.file("summary.json")) or {}
+            return RunResult(rundir.path, summary, False, "finished before: nothing was run (--rerun runs it again)")
+        note = ""
+        if rundir.interrupted:
+            note = f"an earlier attempt was {rundir.before}: starting again from the beginning"
+            rundir.clear()
+        rundir.write_text("config.yaml", to_yaml(plan.config))
+        _copy_local_plugins(plan, rundir.path)
+        if begun is not None:
+            begun(rundir.path, note)
+        loaded_s = time.perf_counter() - started
+        _execute(loaded, plan, data, rundir, prints, identity, sets, progress, loaded_s)
+        return RunResult(rundir.path, read_json(rundir.file("summary.json")) or {}, True, note)
+
+
+def _execute(
+    loaded: Loaded,
+    plan: Plan,
+    data: Any,
+    rundir: RunDir,
+    prints: Mapping[str, str],
+    identity: str,
+    sets: Sequence[str],
+    progress: Callable[[Progress], None] | None,
+    loaded_s: float,
+) -> None:
+    from aflctl.engine.build import build
+    from aflctl.engine.drive import Driver
+    from aflctl.engine.record import Recorder, summarize, write_clients, write_model
+
+    recorder = Recorder(rundir.path)
+    try:
+        x = build(plan, data, loaded.base, recorder.schedule, recorder.entry)
+        recorder.world = x.world
+        rundir.write_json(
+            "provenance.json",
+            provenance.collect(
+                identity=identity, fingerprints=prints, seeds=plan.seeds, origins=loaded.origins, overrides=list(sets),
+                plugins=plan.source_hashes, distributions=plan.distributions, executor=x.executor, threads=1,
+                folder=loaded.base, history=rundir.history,
+            ),
+        )  # fmt: skip
+        driver = Driver(x, recorder.metric, progress)
+        recorder.open_metrics(driver.extra)
+        began = time.perf_counter()
+        reason = driver.run()
+        x.books.close(x.loop.now, x.loop.tickets, x.loop.versions)
+        trained_s = time.perf_counter() - began
+    finally:
+        recorder.close()
+    write_clients(rundir.path, x)
+    host = {"load_s": round(loaded_s, 3), "run_s": round(trained_s, 3)}
+    results = summarize(x, driver, recorder, reason, host)
+    results["digests"]["model"] = write_model(rundir.path, x, x.algorithm.params(x.loop.state))
+    _report(rundir, plan, x, identity, prints, results)
+
+
+def _report(rundir: RunDir, plan: Plan, x: Experiment, identity: str, prints: Mapping[str, str], results: dict[str, Any]) -> None:  # fmt: skip
+    from aflctl.report import write_all
+
+    config = plan.config
+    summary = {
+        "schema": "aflctl.summary",
+        "version": 1,
+        "format": 1,
+        "status": "done",
+        "identity": identity,
+        "fingerprints": dict(prints),
+        "name": rundir.name,
+        "algorithm": config.algorithm.name,
+        "dataset": config.dataset.name,
+        "model_name": config.model.name,
+        "seed": config.seed,
+        "executor": x.executor,
+        "warnings": [],
+        **results,
+    }
+    write_all(rundir.path, summary)
+    rundir.write_json("summary.json", summary)
+
+
+def _copy_local_plugins(plan: Plan, folder: Path) -> None:
+    """Plug-ins given as files travel with the run."""
+    for file in plan.local_files:
+        (folder / "plugins").mkdir(exist_ok=True)
+        shutil.copy2(file, folder / "plugins" / file.name)
+
+
+__all__ = ["AflctlError", "RunResult", "run", "runs_root"]

@@ -1,0 +1,141 @@
+"""Lets events happen until a stop is reached, and evaluates in between."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import isfinite
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+
+from aflctl.api import overrides
+from aflctl.errors import Diverged, Stalled
+from aflctl.runs.records import MetricRow
+from aflctl.train.evaluate import evaluate
+
+if TYPE_CHECKING:
+    from aflctl.engine.build import Experiment
+
+NS = 1_000_000_000
+
+
+class Progress(NamedTuple):
+    """Told after each evaluation: how far the run is, and how good."""
+
+    share: float
+    row: MetricRow
+    staleness_mean: float
+
+
+class Driver:
+    """One run from time 0 to its stop. `record` gets a row per evaluation."""
+
+    def __init__(self, experiment: Experiment, record: Callable[[MetricRow], None], progress: Callable[[Progress], None] | None) -> None:  # fmt: skip
+        self.x, self.record, self.progress = experiment, record, progress
+        self.stop, self.every = experiment.plan.config.stop, experiment.plan.config.evaluate.every
+        self.rows: list[MetricRow] = []
+        self.personal = overrides(experiment.algorithm, "personal")
+        self._next_ns = 0 if self.every.time_s is None else round(self.every.time_s * NS)
+        self._mark = 0
+
+    @property
+    def extra(self) -> tuple[str, ...]:
+        """Names of the metrics beyond the fixed columns."""
+        return ("personal_accuracy",) if self.personal else ()
+
+    def run(self) -> str:
+        """Until the first stop is reached; returns which."""
+        loop = self.x.loop
+        loop.begin()
+        self.evaluate(0)
+        limit = None if self.stop.time_s is None else round(self.stop.time_s * NS)
+        while True:
+            at = loop.peek()
+            if self.every.time_s is not None:
+                self._evaluate_until(at if at is not None else loop.now, limit)
+            if limit is not None and (at is None or at > limit):
+                return self._end("time_s", limit)
+            if at is None:
+                raise Stalled(
+                    f"after {loop.used} updates, at {loop.now / NS:.3f} s: nobody flies and nobody can be started",
+                    hint="see fleet.availability, or the method's select; what was recorded is kept",
+                )
+            loop.step()
+            reached = self._reached()
+            if reached is not None:
+                return self._end(reached, loop.now)
+            if self._due():
+                self.evaluate(loop.now)
+                if self.stop.accuracy is not None and (self.rows[-1].accuracy or 0) >= self.stop.accuracy:
+                    return "accuracy"
+
+    def evaluate(self, now: int) -> None:
+        """Scores the global model (and, where clients have their own, theirs) and records a row."""
+        x, loop, books = self.x, self.x.loop, self.x.books
+        w = x.algorithm.params(loop.state)
+        if not bool(torch.isfinite(w).all()):
+            raise Diverged(
+                f"the global model is not finite after {loop.used} updates ({now / NS:.3f} s)",
+                hint="lower local.lr or the server's rate, or set local.clip_norm",
+            )
+        size = x.plan.config.evaluate.batch_size
+        score = evaluate(x.task, x.feed, w, x.data.test(), size)
+        extra = {"personal_accuracy": self._personal(size)} if self.personal else {}
+        t = books.totals
+        row = MetricRow(
+            loop.used, loop.advances, now / NS, t.samples, t.bytes_down, t.bytes_up, t.energy_j,
+            score.accuracy, score.loss if isfinite(score.loss) else None, score.macro_f1, extra,
+        )  # fmt: skip
+        self.rows.append(row)
+        self.record(row)
+        if self.progress is not None:
+            histogram = books.histogram
+            mean = sum(tau * n for (_, tau), n in histogram.items()) / max(1, sum(histogram.values()))
+            self.progress(Progress(self._share(), row, mean))
+
+    def _personal(self, size: int) -> float:
+        """Mean over the clients that have trained of the accuracy of their own vector."""
+        x, found = self.x, []
+        for client in x.pool.memory:
+            w = x.algorithm.personal(x.loop.state, client, x.pool.memory[client])
+            found.append(evaluate(x.task, x.feed, w, x.data.local_test(client) or x.data.test(), size).accuracy)
+        return sum(found) / len(found) if found else 0.0
+
+    def _end(self, reason: str, now: int) -> str:
+        if self.rows[-1].update != self.x.loop.used or self.rows[-1].version != self.x.loop.advances:
+            self.evaluate(now)
+        return reason
+
+    def _evaluate_until(self, at: int, limit: int | None) -> None:
+        assert self.every.time_s is not None
+        step = round(self.every.time_s * NS)
+        while self._next_ns < at and (limit is None or self._next_ns <= limit):
+            self.evaluate(self._next_ns)
+            self._next_ns += step
+
+    def _reached(self) -> str | None:
+        loop, stop = self.x.loop, self.stop
+        if stop.updates is not None and loop.used >= stop.updates:
+            return "updates"
+        if stop.versions is not None and loop.advances >= stop.versions:
+            return "versions"
+        return None
+
+    def _due(self) -> bool:
+        loop, every = self.x.loop, self.every
+        step, count = (every.updates, loop.used) if every.updates is not None else (every.versions, loop.advances)
+        if step is None or count // step == self._mark:
+            return False
+        self._mark = count // step
+        return True
+
+    def _share(self) -> float:
+        loop, stop = self.x.loop, self.stop
+        shares = [0.0]
+        if stop.updates:
+            shares.append(loop.used / stop.updates)
+        if stop.versions:
+            shares.append(loop.advances / stop.versions)
+        if stop.time_s:
+            shares.append(loop.now / NS / stop.time_s)
+        return min(1.0, max(shares))

@@ -1,0 +1,68 @@
+"""One copy of the data, divided among clients: each client is a list of rows."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from aflctl.api import DataSpec, Samples, Source
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+class Divided:
+    """A source whose training rows are divided by a partition, optionally with a test part per client."""
+
+    def __init__(
+        self,
+        source: Source,
+        rows: Sequence[NDArray[np.int64]],
+        local_tests: Sequence[NDArray[np.int64]] | None = None,
+    ) -> None:
+        self.spec: DataSpec = source.spec
+        self.samples: Sequence[int] = tuple(len(r) for r in rows)
+        self._source = source
+        self._train = [_view(source.train, torch.from_numpy(np.ascontiguousarray(r))) for r in rows]
+        self._local = (
+            None
+            if local_tests is None
+            else [_view(source.train, torch.from_numpy(np.ascontiguousarray(r))) for r in local_tests]
+        )
+        digest = hashlib.sha256(source.fingerprint.encode())
+        for part in (rows, local_tests or ()):
+            for r in part:
+                digest.update(len(r).to_bytes(8, "little") + np.ascontiguousarray(r, dtype="<i8").tobytes())
+        self.fingerprint = digest.hexdigest()
+
+    def train(self, client: int) -> Samples:
+        """The client's training samples."""
+        return self._train[client]
+
+    def test(self) -> Samples:
+        """The global test set."""
+        return self._source.test
+
+    def local_test(self, client: int) -> Samples | None:
+        """The client's own test samples."""
+        return None if self._local is None else self._local[client]
+
+
+def _view(samples: Samples, rows: Tensor) -> Samples:
+    return Samples(samples.x, samples.y, samples.present, rows)
+
+
+def hold_out(labels: NDArray[np.int64], rows: NDArray[np.int64], share: float, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:  # fmt: skip
+    """(train rows, test rows) of one client, stratified by class: at least one test sample of every class with two or more."""
+    train, test = [], []
+    for label in np.unique(labels[rows]):
+        mine = rng.permutation(rows[labels[rows] == label])
+        k = 0 if len(mine) < 2 else min(len(mine) - 1, max(1, round(share * len(mine))))
+        test.append(mine[:k])
+        train.append(mine[k:])
+    return np.sort(np.concatenate(train)), np.sort(np.concatenate(test))
