@@ -1,0 +1,306 @@
+"""Run directories: one per identity, with a status that is derived and never claimed.
+
+runs/<name, or algorithm-dataset>-s<seed>-<8 hex of the identity>/
+runs/latest -> the run that was started or shown last
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Literal
+
+from aflctl.errors import AflctlError, RunDirError, UnknownName
+from aflctl.runs import lock
+from aflctl.runs.atomic import FORBIDDEN, disk, problem, write_json, write_text
+from aflctl.runs.provenance import redact
+
+FORMAT = 1
+LATEST = "latest"
+FILES = (
+    "config.yaml", "provenance.json", "metrics.csv", "updates.csv", "clients.csv", "staleness.csv", "staleness.png",
+    "curve.png", "participation.png", "summary.json", "results.md", "model.safetensors", "exit.json",
+)  # fmt: skip
+FOLDERS = ("checkpoint", "plugins")
+
+Status = Literal["running", "done", "failed", "interrupted", "unreadable"]
+
+
+class RunDir:
+    """A run directory that this process may write, or the finished one of the same identity.
+
+    finished     the directory holds the result already; nothing is locked
+    interrupted  an earlier process left it unfinished; `clear` it to begin again
+    before       the status found on opening, None for a new directory
+    history      the earlier attempts, as told by the provenance that they left
+    """
+
+    def __init__(self, path: Path, identity: str, before: Status | None, held: lock.Holder | None) -> None:
+        self.path, self.identity, self.before = path, identity, before
+        self.finished = before == "done"
+        self.interrupted = before is not None and not self.finished
+        self.history = _history(path, before)
+        self._held = held
+
+    @property
+    def name(self) -> str:
+        """The directory's own name."""
+        return self.path.name
+
+    @classmethod
+    def open(cls, root: Path, label: str, identity: str, *, rerun: bool = False) -> RunDir:
+        """The directory of `identity` below `root`: new, finished, or left unfinished by a process that is gone.
+
+        With `rerun` a finished directory is left alone and the next of `-2`, `-3`, ... is taken.
+        """
+        _writable(root)
+        for path in _candidates(root, label, identity, rerun):
+            if status(path) == "done":
+                if rerun:
+                    continue
+                point_latest(path)
+                return cls(path, identity, "done", None)
+            with disk(path):
+                path.mkdir(exist_ok=True)
+            held = lock.acquire(path)
+            keep = False
+            try:
+                before = _left_behind(path)
+                if before == "done" and rerun:  # finished by another process between the two looks
+                    continue
+                keep = before != "done"
+                point_latest(path)
+                return cls(path, identity, before, held if keep else None)
+            finally:
+                if not keep:
+                    lock.release(path, held)
+        raise RunDirError("no free directory name", where=str(root / label))  # pragma: no cover
+
+    def file(self, name: str) -> Path:
+        """The path of one file of the run."""
+        return self.path / name
+
+    def clear(self) -> None:
+        """Removes what an unfinished attempt recorded; events.log and files that are not ours stay."""
+        with disk(self.path):
+            for name in FILES:
+                self.file(name).unlink(missing_ok=True)
+            for name in FOLDERS:
+                if self.file(name).is_dir():
+                    shutil.rmtree(self.file(name))
+            for left in self.path.glob(".*.tmp"):
+                left.unlink(missing_ok=True)
+
+    def write_text(self, name: str, text: str) -> Path:
+        """Writes one file atomically."""
+        write_text(self.file(name), text)
+        return self.file(name)
+
+    def write_json(self, name: str, document: Mapping[str, Any]) -> Path:
+        """Writes one strict JSON document atomically; numbers that are not finite become null."""
+        write_json(self.file(name), document)
+        return self.file(name)
+
+    def log(self, text: str) -> None:
+        """Appends lines for people to events.log."""
+        path = self.file("events.log")
+        with disk(path), open(path, "a", encoding="utf-8") as file:
+            file.write(redact(text.rstrip("\n")) + "\n")
+
+    def fail(self, error: BaseException) -> None:
+        """Leaves the exit record of a run that ended with an error."""
+        self.write_json("exit.json", exit_record(error))
+
+    def close(self) -> None:
+        """Gives the lock back; the directory stays."""
+        if self._held is not None:
+            lock.release(self.path, self._held)
+            self._held = None
+
+    def __enter__(self) -> RunDir:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if error is not None and self._held is not None:
+            with suppress(AflctlError):
+                self.fail(error)
+        self.close()
+
+
+def exit_record(error: BaseException) -> dict[str, Any]:
+    """What is kept of an error: `code` is its class, `exit_code` what the process ends with."""
+    stopped = isinstance(error, KeyboardInterrupt)
+    known = error if isinstance(error, AflctlError) else None
+    return {
+        "schema": "aflctl.exit",
+        "version": 1,
+        "code": "Interrupted" if stopped else type(error).__name__,
+        "exit_code": known.exit_code if known else 130 if stopped else 1,
+        "message": redact(known.message if known else "stopped by the user" if stopped else str(error)),
+        "hint": redact(known.hint) if known and known.hint else None,
+        "where": redact(known.where) if known and known.where else None,
+    }
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The object in a JSON file, or None where there is none that can be read."""
+    try:
+        document = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    return document if isinstance(document, dict) else None
+
+
+def status(path: Path) -> Status:
+    """What became of the run in `path`: looked up, never remembered."""
+    if lock.holder(path) is not None:
+        return "running"
+    left = _left_behind(path)
+    if left is None:
+        return "interrupted" if (path / lock.NAME).exists() else "unreadable"
+    return left
+
+
+def _left_behind(path: Path) -> Status | None:
+    """The status as the files tell it, whoever holds the lock; None for a directory without a run."""
+    summary, ended = path / "summary.json", read_json(path / "exit.json")
+    if summary.exists():
+        document = read_json(summary)
+        if document is None or _version(document.get("version")) > FORMAT:
+            return "unreadable"
+        if document.get("status") == "done":
+            return "done"
+    if ended is not None:
+        return "interrupted" if ended.get("exit_code") == 130 else "failed"
+    begun = ("provenance.json", "config.yaml", "updates.csv")
+    return "interrupted" if any((path / name).exists() for name in begun) else None
+
+
+def _version(value: object) -> int:
+    return value if isinstance(value, int) else FORMAT
+
+
+def _writable(root: Path) -> None:
+    """Makes `root` and tries a file in it, so that the user learns at once where runs cannot go."""
+    probe = root / f".{os.getpid()}.tmp"
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        hint = "name another folder with --runs-dir or AFLCTL_RUNS_DIR"
+        if isinstance(error, FileExistsError | NotADirectoryError):
+            raise RunDirError("runs cannot be kept here: not a folder", where=str(root), hint=hint) from error
+        if error.errno in FORBIDDEN:
+            raise RunDirError("runs cannot be kept here: no permission to write", where=str(root), hint=hint) from error
+        raise problem(error, root) from error
+
+
+def _candidates(root: Path, label: str, identity: str, rerun: bool) -> Iterator[Path]:
+    """Names to try, in order; more digits where another identity has the same first eight."""
+    width = 8
+    while width < len(identity) and identity_of(root / f"{label}-{identity[:width]}") not in (None, identity):
+        width += 4
+    name = f"{label}-{identity[:width]}"
+    yield root / name
+    number = 2
+    while rerun:
+        yield root / f"{name}-{number}"
+        number += 1
+
+
+def identity_of(path: Path) -> str | None:
+    """The full identity that a run directory was made for."""
+    for file in ("provenance.json", "summary.json"):
+        found = (read_json(path / file) or {}).get("identity")
+        if isinstance(found, str):
+            return found
+    return None
+
+
+def _history(path: Path, before: Status | None) -> list[dict[str, Any]]:
+    """Attempts made before this one, oldest first."""
+    told = read_json(path / "provenance.json") if before not in (None, "done") else None
+    if told is None:
+        return []
+    earlier = told.get("history")
+    entries = [dict(entry) for entry in earlier if isinstance(entry, dict)] if isinstance(earlier, list) else []
+    return [*entries, {"started": told.get("started"), "ended_as": before}]
+
+
+def point_latest(path: Path) -> None:
+    """Lets `runs/latest` point at `path`; where the file system has no symbolic links, nothing happens."""
+    link, temporary = path.parent / LATEST, path.parent / f".{LATEST}.{os.getpid()}.tmp"
+    if link.exists() and not link.is_symlink():
+        return
+    with suppress(OSError):
+        temporary.unlink(missing_ok=True)
+        temporary.symlink_to(path.name, target_is_directory=True)
+        os.replace(temporary, link)
+
+
+def is_run(path: Path) -> bool:
+    """Whether a folder looks like a run directory."""
+    return any((path / name).is_file() for name in ("provenance.json", "summary.json", "config.yaml"))
+
+
+def all_runs(root: Path) -> list[Path]:
+    """The run directories directly below `root`, by name."""
+    try:
+        entries = sorted(root.iterdir())
+    except OSError:
+        return []
+    return [p for p in entries if not p.is_symlink() and not p.name.startswith(".") and p.is_dir() and is_run(p)]
+
+
+def find(reference: str, root: Path) -> Path:
+    """The run that `reference` means: a directory, an unambiguous prefix of a run's name below `root`, or `latest`."""
+    runs = {path.name: path for path in all_runs(root)}
+    nothing = f"there are no runs in {root} yet; start one with: aflctl run" if not runs else None
+    if reference == LATEST:
+        target = root / LATEST
+        if target.is_symlink() and target.resolve().name in runs:
+            return runs[target.resolve().name]
+        if runs:
+            return max(runs.values(), key=_begun)
+        raise UnknownName("run", reference, [], hint=nothing)
+    if reference in runs:
+        return runs[reference]
+    given = Path(reference).expanduser()
+    with suppress(OSError):  # a name that is too long is no path
+        if reference and given.is_dir():
+            if not is_run(given):
+                raise RunDirError(
+                    "not a run directory", where=reference, hint="it has no provenance.json and no config.yaml"
+                )
+            return given
+    matches = [name for name in runs if reference and name.startswith(reference)]
+    if len(matches) == 1:
+        return runs[matches[0]]
+    if matches:
+        shown = ", ".join(matches[:6]) + (f" and {len(matches) - 6} more" if len(matches) > 6 else "")
+        raise RunDirError(
+            f"{reference!r} fits {len(matches)} runs", where=str(root), hint=f"write more of the name: {shown}"
+        )
+    raise UnknownName("run", reference, runs, where=str(root), hint=nothing or _close(reference, list(runs)))
+
+
+def _close(reference: str, names: list[str]) -> str | None:
+    """Too many runs to list: the newest instead, unless something is spelled alike."""
+    if len(names) <= 8:
+        return None
+    from aflctl.errors import suggest
+
+    text = suggest(reference, names)
+    return text if text.startswith("did you") else f"{len(names)} runs are there: aflctl list runs"
+
+
+def _begun(path: Path) -> float:
+    for name in ("provenance.json", "config.yaml", "summary.json"):
+        with suppress(OSError):
+            return (path / name).stat().st_mtime
+    return 0.0
