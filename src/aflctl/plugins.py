@@ -42,10 +42,10 @@ BASES: dict[str, str] = {
 """Kind -> class of `aflctl.api` that its plug-ins extend."""
 
 RESERVED: dict[str, tuple[str, ...]] = {
-    "datasets": ("name", "partition", "test_fraction"),
-    "models": ("name", "fusion"),
+    "datasets": ("name", "params", "partition", "test_fraction"),
+    "models": ("name", "params", "fusion"),
 }
-"""Keys that stand beside the parameters in a configuration, and so cannot be parameters; elsewhere only `name`."""
+"""Keys that stand beside the parameters in a configuration, and so cannot be parameters; elsewhere name and params."""
 
 _VALUE = re.compile(r"^(?P<module>[A-Za-z_]\w*(\.[A-Za-z_]\w*)*)(:(?P<attr>[A-Za-z_]\w*(\.[A-Za-z_]\w*)*))?$")
 _LOCAL = re.compile(r"^(?P<file>.+\.py)(:(?P<attr>.*))?$")
@@ -357,7 +357,7 @@ def _checked(kind: str, target: Any, title: str) -> type[Any]:
             f"{title} wants plug-in API version {wanted!r}; this aflctl has {api.API_VERSION}",
             hint="upgrade aflctl, or install an older version of the plug-in",
         )
-    taken = [f for f in getattr(target, "model_fields", {}) if f in RESERVED.get(kind, ("name",))]
+    taken = [f for f in getattr(target, "model_fields", {}) if f in RESERVED.get(kind, ("name", "params"))]
     if taken:
         raise errors.PluginBroken(f"{title} has a parameter called {taken[0]!r}, which configurations reserve")
     return target

@@ -17,12 +17,14 @@ from pydantic import (
     Field,
     SerializerFunctionWrapHandler,
     Tag,
+    field_serializer,
     model_serializer,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
 
 from aflctl.api import Local
+from aflctl.config.fleet import FleetSpec
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
@@ -48,6 +50,8 @@ class PluginRef(Section):
         if not isinstance(value, Mapping):
             raise PydanticCustomError("plugin_ref", "Input should be a name, or a mapping with the key 'name'")
         own = cls.own_keys()
+        if isinstance(value.get("params"), Mapping):  # as the constructor is called; files keep parameters beside name
+            value = {**{k: v for k, v in value.items() if k != "params"}, **value["params"]}
         return {
             **{k: v for k, v in value.items() if k in own},
             "params": {k: v for k, v in value.items() if k not in own},
@@ -107,40 +111,6 @@ def _refs(value: Any) -> Any:
     if value is None:
         return ()
     return value if isinstance(value, list | tuple) else (value,)
-
-
-def _spread_equally(value: Any) -> Any:
-    """`wifi`, or `[wifi, lte]`, is short for equal shares."""
-    if isinstance(value, str):
-        value = [value]
-    if isinstance(value, list | tuple) and all(isinstance(v, str) for v in value):
-        return dict.fromkeys(value, 1.0)
-    return value
-
-
-Shares = Annotated[dict[str, Positive], BeforeValidator(_spread_equally)]
-
-
-class FleetSpec(Section):
-    """The devices, their links and their presence. With `name` the rest is laid over that named fleet."""
-
-    name: str | None = Field(None, description="a named fleet to start from")
-    devices: Shares | None = Field(None, min_length=1, description="device profile -> share of the clients")
-    networks: Shares | None = Field(None, min_length=1, description="network profile -> share of the clients")
-    availability: Annotated[tuple[PluginRef, ...], BeforeValidator(_refs)] | None = Field(
-        None, description="when clients are there: one model, or several that must all agree; none = always"
-    )
-    offline: Literal["abort", "pause", "offline-compute"] | None = Field(
-        None, description="what happens to the task of a client that goes offline"
-    )
-    link_mode: Literal["constant", "varying", "afl-lib"] | None = Field(None, description="how a link's rate moves")
-    csv: str | None = Field(None, description="a file with one row per client, instead of shares")
-
-    @model_validator(mode="after")
-    def _something(self) -> FleetSpec:
-        if self.name is None and self.devices is None and self.csv is None:
-            raise PydanticCustomError("at:devices", "Input should say which devices there are: devices, csv, or name")
-        return self
 
 
 def _fleet_kind(value: Any) -> str:
@@ -257,3 +227,13 @@ class Config(Section):
     engine: Engine = Field(Engine(), description="how the work is carried out")
     checkpoint: Checkpoint | None = Field(None, description="when the state is saved")
     track: tuple[str, ...] = Field((), description="trackers that are told of the run")
+
+    @field_serializer("fleet")
+    def _fleet(self, fleet: str | FleetSpec) -> Any:
+        """Over a named fleet only what was said counts; otherwise all is said."""
+        if isinstance(fleet, str):
+            return fleet
+        data = fleet.model_dump(mode="json", exclude_unset=fleet.name is not None)
+        if "availability" in data:
+            data["availability"] = [{"name": a["name"], **a.get("params", {})} for a in data["availability"]]
+        return {k: v for k, v in data.items() if v not in (None, {})}
