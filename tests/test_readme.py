@@ -40,6 +40,7 @@ COMMANDS = [
 ]
 # What changes an environment, or is this very test run, is not repeated here; who does it instead is checked below.
 ELSEWHERE = ("make run", "make test", "pip install .", "pip install ./plugins/aflctl-fedstale", "python -m pytest")
+PAGES = ["README.md", "CONTRIBUTING.md", *sorted(f"docs/{p.name}" for p in ROOT.glob("docs/*.md"))]
 HERE = [c for c in COMMANDS if c not in ELSEWHERE]
 
 
@@ -103,7 +104,8 @@ def test_ci_installs_and_tests_as_the_readme_says() -> None:
     assert "\npython -m pytest" in script
 
 
-def test_links_lead_somewhere() -> None:
-    targets = re.findall(r"\]\(([^)#:]+)\)", README)
-    assert targets
-    assert [t for t in targets if not (ROOT / t).exists()] == []
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page: str) -> None:
+    file = ROOT / page
+    targets = re.findall(r"\]\(([^)#:]+)\)", file.read_text())
+    assert [t for t in targets if not (file.parent / t).exists()] == []
