@@ -6,5 +6,20 @@ A dataset keeps everything below `<data folder>/<name>/`: original files in `raw
 from __future__ import annotations
 
 from aflctl.data.cache import fingerprint, folder
+from aflctl.data.catalog import Listing, RemoteFile, catalog
+from aflctl.data.files import FileDataset, Raw
+from aflctl.data.store import Stored, Table
+from aflctl.data.vision import torchvision
 
-__all__ = ["fingerprint", "folder"]
+__all__ = [
+    "FileDataset",
+    "Listing",
+    "Raw",
+    "RemoteFile",
+    "Stored",
+    "Table",
+    "catalog",
+    "fingerprint",
+    "folder",
+    "torchvision",
+]

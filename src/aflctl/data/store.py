@@ -1,0 +1,84 @@
+"""The converted form of a dataset: one safetensors file, mapped into memory on opening, with its fingerprint inside."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aflctl.data.cache import fingerprint
+from aflctl.errors import DiskProblem, EnvironmentProblem
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+SCHEMA = "1"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Arrays by name, and notes that are not arrays (class names, vocabularies, where the bytes came from).
+
+    Names that every reader knows: `train/x/<modality>`, `train/y`, `test/x/<modality>`, `test/y`, `natural/<column>`.
+    """
+
+    arrays: Mapping[str, NDArray[Any]]
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """An opened file: tensors backed by the mapped file, the notes, and the fingerprint written with them."""
+
+    tensors: Mapping[str, Tensor]
+    notes: Mapping[str, Any]
+    fingerprint: str
+
+
+def write(path: Path, table: Table, how: str) -> str:
+    """Writes the file under a temporary name, flushes and renames it; returns the fingerprint."""
+    import numpy as np
+    from safetensors.numpy import save_file
+
+    arrays = {name: np.ascontiguousarray(array) for name, array in table.arrays.items()}
+    for name, array in arrays.items():
+        if array.dtype.hasobject:
+            raise TypeError(f"array {name!r} holds Python objects")
+    mark = fingerprint(how, arrays)
+    notes = json.dumps(table.notes, sort_keys=True, ensure_ascii=False)
+    partial = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(arrays, partial, {"schema": SCHEMA, "fingerprint": mark, "how": how, "notes": notes})
+        with partial.open("rb") as stream:
+            os.fsync(stream.fileno())
+        os.replace(partial, path)
+    except OSError as error:
+        raise DiskProblem(f"cannot write {path}: {error}", hint="free some space or set AFLCTL_DATA_DIR") from error
+    finally:
+        if partial.exists():
+            partial.unlink()
+    return mark
+
+
+def read(path: Path, how: str) -> Stored | None:
+    """The file's tensors without copying them; None where it is absent or was made in another way."""
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        return None
+    try:
+        with safe_open(path, framework="pt") as opened:
+            notes = opened.metadata() or {}
+            if notes.get("schema") != SCHEMA or notes.get("how") != how:
+                return None
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise EnvironmentProblem(
+            f"{path}: the converted dataset is damaged ({error})", hint="delete this file and prepare the dataset again"
+        ) from error
+    return Stored(tensors, json.loads(notes["notes"]), notes["fingerprint"])

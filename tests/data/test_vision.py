@@ -1,0 +1,37 @@
+"""torchvision from the index beside a CPU-only torch."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+
+def run(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+
+
+def test_datasets_and_models_can_be_imported_in_a_fresh_process() -> None:
+    done = run(
+        "from aflctl.data import torchvision\n"
+        "assert torchvision('datasets').MNIST\n"
+        "assert torchvision('models').resnet18(weights=None)\n"
+        "assert torchvision() is torchvision()\n"
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_schemas_that_exist_already_are_left_alone() -> None:
+    done = run(
+        "import torch\n"
+        "own = torch.library.Library('torchvision', 'DEF')\n"
+        "own.define('nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor')\n"
+        "from aflctl.data import vision\n"
+        "vision.torchvision('datasets')\n"
+        "assert len(vision._declared) <= 1\n"
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_importing_the_package_loads_neither_torch_nor_torchvision() -> None:
+    done = run("import sys, aflctl.data; sys.exit(bool({'torch', 'torchvision', 'numpy'} & set(sys.modules)))")
+    assert done.returncode == 0, done.stderr
