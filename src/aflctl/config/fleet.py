@@ -43,7 +43,8 @@ class FleetSpec(BaseModel):
         (AvailabilityRef(name="always"),), description="one or several processes; a client is online where all are"
     )
     offline: Literal["abort", "pause", "offline-compute"] = Field(
-        "pause", description="what happens to a task whose client goes offline: lost, stopped for a while, or computed on"
+        "pause",
+        description="what happens to a task whose client goes offline: lost, stopped for a while, or computed on",
     )
     link_mode: Literal["constant", "varying", "afl-lib"] = Field(
         "constant", description="rate constant per client; varying over time; or AFL-Lib's: uniform, symmetric, no RTT"

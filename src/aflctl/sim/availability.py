@@ -1,0 +1,230 @@
+"""Who is online when: processes that can be asked about any client at any time in any order, without history.
+
+An on/off process answers `state(client, t) -> (online, until)`: the answer holds on [t, until); `until` may be too early,
+never too late. Several processes are joined by AND. Beside them stand two effects on single tasks: a delay
+(`delay-dropout`, AFL-Lib's) and a failure (`task-failure`).
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from math import cos, exp, log, pi
+from typing import Protocol
+
+from aflctl.sim.streams import exponential, fold, integers, key, uniform
+
+NS = 1_000_000_000
+NEVER = 1 << 62
+DAY_NS = 86_400 * NS
+_ACCEPT = 1 << 32
+_MEMO = 50_000
+
+
+class Presence(Protocol):
+    """An on/off process over clients."""
+
+    def state(self, client: int, t: int) -> tuple[bool, int]:
+        """(online at t, a moment > t up to which that holds)."""
+        ...
+
+
+class Refreshes:
+    """An on/off process whose state is redrawn at the moments of a Poisson process.
+
+    With rate r and probability a of drawing "on", times online are exponential with mean 1 / (r (1 - a)), times offline
+    with mean 1 / (r a): the two-state Markov process, in its stationary state at every t. Time is cut into windows of
+    one mean gap each; the number, the moments and the states of a window's redraws are draws below (key, thing, window),
+    so the state at t follows from the last redraw at or before t, found in a few windows (also before time 0).
+
+    Subclasses may thin the redraws (`rate(thing, t)`, relative to the largest) and let `on(thing, t)` depend on time.
+    """
+
+    thinned = False
+
+    def __init__(self, k: int, largest_rate_per_s: float) -> None:
+        self._k = k
+        self.window = max(1, round(NS / largest_rate_per_s))
+        mean = largest_rate_per_s * self.window / NS
+        term = total = exp(-mean)
+        counts = [total]
+        while total < 1.0 - 1e-15 and len(counts) < 60:
+            term *= mean / len(counts)
+            total += term
+            counts.append(total)
+        self._counts = counts
+
+    def thing(self, client: int) -> int:
+        """What carries the state: the client itself, or its site."""
+        return client
+
+    def on(self, thing: int, t: int) -> float:
+        """Probability that a redraw at t gives "on"."""
+        raise NotImplementedError
+
+    def rate(self, thing: int, t: int) -> float:
+        """Rate of redraws at t over the largest rate."""
+        return 1.0
+
+    def state(self, client: int, t: int) -> tuple[bool, int]:
+        thing = self.thing(client)
+        k, window, counts = fold(self._k, thing), self.window, self._counts
+        w, at = divmod(t, window)
+        until = (w + 1) * window
+        while True:
+            h = fold(k, w)
+            last, which = -1, 0
+            for j in range(bisect_right(counts, (h >> 11) * 2.0**-53)):
+                x = (fold(h, j) * window) >> 64
+                if x > at:
+                    if w * window + x < until:
+                        until = w * window + x
+                elif x >= last and (
+                    not self.thinned or uniform(fold(h, _ACCEPT + j)) < self.rate(thing, w * window + x)
+                ):
+                    last, which = x, j
+            if last >= 0:
+                return uniform(fold(h, ~which)) < self.on(thing, w * window + last), until
+            w, at = w - 1, window
+
+
+class Markov(Refreshes):
+    """Exponential times online and offline, means `mean_on_s` and `mean_off_s`; on with probability on / (on + off)."""
+
+    def __init__(self, k: int, mean_on_s: float, mean_off_s: float) -> None:
+        super().__init__(k, 1.0 / mean_on_s + 1.0 / mean_off_s)
+        self.share = mean_on_s / (mean_on_s + mean_off_s)
+
+    def on(self, thing: int, t: int) -> float:
+        return self.share
+
+
+class Diurnal(Refreshes):
+    """Availability a(t) = mean * (1 + d cos(2 pi (local time - peak) / day)), d = (swing - 1) / (swing + 1).
+
+    Times online keep their mean `mean_on_s`, times offline follow: mean_on_s * (1 - a) / a. Each client lives in one of
+    the time zones, drawn from its own stream. Time 0 is midnight UTC. The share online follows a(t) with a lag of the
+    time between redraws, below `mean_on_s`.
+    """
+
+    thinned = True
+
+    def __init__(
+        self, k: int, mean: float, swing: float, peak_hour: float, mean_on_s: float, zones_h: Sequence[float]
+    ) -> None:
+        self.mean, self.depth = mean, (swing - 1.0) / (swing + 1.0)
+        self._spare = 1.0 - mean * (1.0 + self.depth)
+        super().__init__(k, 1.0 / (mean_on_s * self._spare))
+        self._zones, self._k_zone = tuple(zones_h), key(k, "zone")
+        self._peak = peak_hour
+
+    def zone_h(self, client: int) -> float:
+        """Hours that a client's clock is ahead of UTC."""
+        zones = self._zones
+        return zones[0] if len(zones) == 1 else zones[integers(fold(self._k_zone, client), len(zones))]
+
+    def on(self, thing: int, t: int) -> float:
+        hours = t / (3600.0 * NS) + self.zone_h(thing) - self._peak
+        return self.mean * (1.0 + self.depth * cos(2.0 * pi * hours / 24.0))
+
+    def rate(self, thing: int, t: int) -> float:
+        return self._spare / (1.0 - self.on(thing, t))
+
+
+class Outages(Refreshes):
+    """All clients of a site go off together: outages of mean length `mean_outage_s`, so many a day and site."""
+
+    def __init__(self, k: int, sites: int, outages_per_day: float, mean_outage_s: float) -> None:
+        up_s = 86_400.0 / outages_per_day
+        super().__init__(k, 1.0 / up_s + 1.0 / mean_outage_s)
+        self.share = up_s / (up_s + mean_outage_s)
+        self.sites, self._k_site = sites, key(k, "site")
+
+    def thing(self, client: int) -> int:
+        return integers(fold(self._k_site, client), self.sites)
+
+    def on(self, thing: int, t: int) -> float:
+        return self.share
+
+
+class DelayDropout:
+    """AFL-Lib's dropout: with probability p a task takes U(0, max) seconds longer; it is never lost."""
+
+    def __init__(self, k: int, probability: float, max_s: float) -> None:
+        self._k, self.probability, self.max_ns = k, probability, max_s * NS
+
+    def delay(self, client: int, nth: int) -> int:
+        """Nanoseconds that this task is delayed."""
+        k = fold(fold(self._k, client), nth)
+        return int(uniform(fold(k, 0)) * self.max_ns) if uniform(k) < self.probability else 0
+
+
+class TaskFailure:
+    """A task fails at an exponential moment of its busy time (download, compute, upload).
+
+    With `hazard_per_s` long tasks fail more often: 1 - exp(-hazard * busy). With `probability` every task fails with that
+    probability, whatever its length: the hazard is -log(1 - p) over the task's own busy time.
+    """
+
+    def __init__(self, k: int, probability: float | None, hazard_per_s: float | None) -> None:
+        self._k = k
+        self._total = -log(1.0 - probability) if probability is not None else 0.0
+        self._per_ns = (hazard_per_s or 0.0) / NS
+
+    def moment(self, client: int, nth: int, busy_ns: int) -> int | None:
+        """Busy nanoseconds after which the task fails; None = it does not."""
+        e = exponential(fold(fold(self._k, client), nth))
+        total = self._per_ns * busy_ns if self._per_ns else self._total
+        return int(busy_ns * (e / total)) if e < total else None
+
+
+class Availability:
+    """All processes of one client class together."""
+
+    def __init__(
+        self, processes: Sequence[Presence], delays: Sequence[DelayDropout] = (), failures: Sequence[TaskFailure] = ()
+    ) -> None:
+        self.processes, self.delays, self.failures = tuple(processes), tuple(delays), tuple(failures)
+        self.steady = not self.processes
+        self._memo: dict[int, tuple[int, int, bool]] = {}
+
+    def state(self, client: int, t: int) -> tuple[bool, int]:
+        """(online at t, a moment > t up to which that holds); remembered, because a dispatch asks twice."""
+        memo = self._memo
+        known = memo.get(client)
+        if known is not None and known[0] <= t < known[1]:
+            return known[2], known[1]
+        online, until = True, NEVER
+        for process in self.processes:
+            online, end = process.state(client, t)
+            if not online:
+                until = end
+                break
+            if end < until:
+                until = end
+        if len(memo) >= _MEMO:
+            memo.clear()
+        memo[client] = (t, until, online)
+        return online, until
+
+    def next_on(self, client: int, t: int) -> int | None:
+        """First moment >= t online; None = never (or not within 100,000 changes)."""
+        if self.steady:
+            return t
+        for _ in range(100_000):
+            online, until = self.state(client, t)
+            if online:
+                return t
+            if until >= NEVER:
+                return None
+            t = until
+        return None
+
+    def off_before(self, client: int, t: int, end: int) -> int | None:
+        """First moment in [t, end) offline; None = online throughout."""
+        while t < end:
+            online, until = self.state(client, t)
+            if not online:
+                return t
+            t = until
+        return None

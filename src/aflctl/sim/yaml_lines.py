@@ -1,0 +1,65 @@
+"""YAML that remembers on which line each value was written. Plain data only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from aflctl.errors import ConfigError, Problem, UserError
+
+
+class Lines:
+    """Line of each value by its path of keys and positions; an unknown path has its nearest known parent's."""
+
+    def __init__(self) -> None:
+        self.at: dict[tuple[str | int, ...], int] = {}
+
+    def of(self, path: tuple[str | int, ...]) -> int:
+        """Line number, from 1."""
+        while path and path not in self.at:
+            path = path[:-1]
+        return self.at.get(path, 1)
+
+
+def read_yaml(path: Path) -> tuple[dict[str, Any], Lines]:
+    """A file's mapping and its lines. Raises ConfigError with file and line."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as why:
+        raise UserError(f"cannot be read: {why}", where=str(path)) from None
+    loader = yaml.SafeLoader(text)
+    lines = Lines()
+    try:
+        node = loader.get_single_node()
+        if not isinstance(node, yaml.MappingNode):
+            raise ConfigError([Problem("", "a mapping of names to values is expected", f"{path}:1")])
+        _note(node, (), lines, path)
+        data: dict[str, Any] = loader.construct_document(node)
+    except yaml.MarkedYAMLError as why:
+        mark = why.problem_mark or why.context_mark
+        line = mark.line + 1 if mark is not None else 1
+        raise ConfigError([Problem("", f"not valid YAML: {why.problem}", f"{path}:{line}")]) from None
+    except yaml.YAMLError as why:
+        raise ConfigError([Problem("", f"not valid YAML: {why}", f"{path}:1")]) from None
+    finally:
+        loader.dispose()
+    return data, lines
+
+
+def _note(node: yaml.Node, path: tuple[str | int, ...], lines: Lines, file: Path) -> None:
+    lines.at.setdefault(path, node.start_mark.line + 1)
+    if isinstance(node, yaml.MappingNode):
+        for name, value in node.value:
+            at = (*path, str(name.value))
+            if at in lines.at:
+                where = f"{file}:{name.start_mark.line + 1}"
+                raise ConfigError(
+                    [Problem(".".join(map(str, at)), f"given twice, first on line {lines.at[at]}", where)]
+                )
+            lines.at[at] = name.start_mark.line + 1
+            _note(value, at, lines, file)
+    elif isinstance(node, yaml.SequenceNode):
+        for i, value in enumerate(node.value):
+            _note(value, (*path, i), lines, file)
