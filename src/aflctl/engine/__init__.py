@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from aflctl import __version__
 from aflctl.config.load import Loaded, load, to_yaml
 from aflctl.errors import AflctlError, Interrupted
-from aflctl.plan import Plan, config_digest, resolve
+from aflctl.plan import Plan, resolve
 from aflctl.runs import provenance
 from aflctl.runs.rundir import RunDir, read_json
 
@@ -82,7 +82,7 @@ def _run(
     started = time.perf_counter()
     data = federate(plan, data_folder())
     prints = {
-        "config": config_digest(plan.config),
+        "config": plan.digest,
         "code": provenance.code_fingerprint(__version__, plan.source_hashes),
         "data": data.fingerprint,
     }
@@ -127,7 +127,7 @@ def _execute(
             "provenance.json",
             provenance.collect(
                 identity=identity, fingerprints=prints, seeds=plan.seeds, origins=loaded.origins, overrides=list(sets),
-                plugins=plan.source_hashes, distributions=plan.distributions, executor=x.executor, threads=1,
+                plugins=plan.source_hashes, distributions=list(plan.distributions), executor=x.executor, threads=1,
                 folder=loaded.base, history=rundir.history,
             ),
         )  # fmt: skip

@@ -14,9 +14,10 @@ from aflctl.api import Algorithm, FederatedData, Setup
 from aflctl.errors import UserError
 from aflctl.sim.books import Books, Digest, Entry
 from aflctl.sim.chance import Chance
+from aflctl.sim.fleet import build_world
 from aflctl.sim.loop import Limits, Loop
 from aflctl.sim.streams import generator, key
-from aflctl.sim.world import World, build_world
+from aflctl.sim.world import World
 from aflctl.train.batches import Feed
 from aflctl.train.executors.serial import Serial
 from aflctl.train.federation import Divided, hold_out
@@ -104,7 +105,9 @@ def build(plan: Plan, data: FederatedData, base: Path, digest: Digest, emit: Cal
         lambda client, nth: generator(key(training, "batches", client, nth)),
         lambda client, nth: key(training, "dropout", client, nth),
     )  # fmt: skip
-    chance = Chance(seeds["selection"], seeds["algorithm"], plan.selection)
+    # uniform selection is what `draw` does by itself, in O(k) and without a numpy generator
+    selection = None if config.clients.selection.name == "uniform" else plan.selection
+    chance = Chance(seeds["selection"], seeds["algorithm"], selection)
     chance.begin(data.samples)
     books = Books(world, digest, emit)
     server = config.server

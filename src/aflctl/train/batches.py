@@ -34,10 +34,13 @@ class Feed:
 
     def raw(self, samples: Samples, at: Tensor) -> tuple[Any, Tensor, Tensor]:
         """(x, y, present) at positions `at`."""
-        rows = at if samples.rows is None else samples.rows.index_select(0, at)
+        return self.absolute(samples, at if samples.rows is None else samples.rows.index_select(0, at))
+
+    def absolute(self, samples: Samples, rows: Tensor) -> tuple[Any, Tensor, Tensor]:
+        """(x, y, present) at positions in the whole arrays."""
         parts = tuple(self._one(x.index_select(0, rows), i) for i, x in enumerate(samples.x))
         present = (
-            self.ones(len(at), self._modalities)
+            self.ones(len(rows), self._modalities)
             if samples.present is None
             else samples.present.index_select(0, rows).to(torch.float32)
         )

@@ -24,7 +24,8 @@ class Spec:
 
     order   [epochs, n] the batch order, from the task's own stream
     lr      learning rate of each epoch
-    steps   planned optimizer steps; a recall lowers it
+    planned optimizer steps decided at dispatch, which step hooks see
+    steps   those that count; a recall or early stopping lowers it, even while the job runs
     key     seed of this task's dropout masks, for models that have dropout
     marks   keep a snapshot at each epoch's end, for recalls
     """
@@ -38,6 +39,7 @@ class Spec:
     lr: Sequence[float]
     per_epoch: int
     batch_size: int
+    planned: int
     steps: int
     key: int
     buffers: Tensor
@@ -103,14 +105,14 @@ def _train(algorithm: Algorithm[Any], task: FlatTask, feed: Feed, local: Local, 
     projects = overrides(algorithm, "project")
     task.training(True)
     task.running = spec.buffers.clone()
-    job = job_of(spec, spec.memory, spec.lr[0], 0, 0, spec.steps)
+    job = job_of(spec, spec.memory, spec.lr[0], 0, 0, spec.planned)
     w, memory = algorithm.start(task, whole(feed, spec) if algorithm.probes else None, job)
     w = aligned(w)
     rule = optimizer(local, w)
     job = job._replace(memory=memory)
-    counter = torch.arange(spec.steps, dtype=torch.float32).unbind(0)
+    counter = torch.arange(spec.planned, dtype=torch.float32).unbind(0)
     best, bad, epoch, lr = float("inf"), 0, -1, 0.0
-    for t in range(spec.steps):
+    for t in range(spec.planned):
         if t % spec.per_epoch == 0:
             epoch, lr = epoch + 1, spec.lr[min(epoch + 1, len(spec.lr) - 1)]
             job = job._replace(lr=scalar(lr), epoch=scalar(epoch))
@@ -135,12 +137,13 @@ def _train(algorithm: Algorithm[Any], task: FlatTask, feed: Feed, local: Local, 
         if projects:
             w = aligned(algorithm.project(w, before, job))
         losses.append(value.detach())
-        last = t + 1 == spec.steps
+        last = t + 1 == spec.planned
         if last or (t + 1) % spec.per_epoch == 0:
             if spec.patience is not None:
                 mean = float(torch.stack(losses[-(t % spec.per_epoch + 1) :]).mean())
                 best, bad = (mean, 0) if mean < best else (best, bad + 1)
                 last = last or bad >= spec.patience
+            last = last or t + 1 >= spec.steps
             if spec.marks or last:
                 out.marks[t + 1] = (w if last else w.clone(), job.memory, task.running if last else task.running.clone())
             if last:

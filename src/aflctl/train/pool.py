@@ -60,7 +60,7 @@ class Pool:
         tensors = dict(order.tensors)
         spec = Spec(
             task, client, tensors, self.memory[client], data, epoch_order(self.order_rng(client, nth), n, epochs),
-            [rate * s for s in scales], per_epoch, size, steps, self.task_key(client, nth), self.kit.task.buffers,
+            [rate * s for s in scales], per_epoch, size, steps, steps, self.task_key(client, nth), self.kit.task.buffers,
             order.patience, self._recalls,
         )  # fmt: skip
         self.open[task] = spec

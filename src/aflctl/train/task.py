@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -66,6 +68,12 @@ class FlatTask:
         self._training = True
         module.train()
 
+    def clone(self) -> FlatTask:
+        """The same task with a module of its own, for another thread."""
+        for owner, attribute, _ in self._slots:
+            owner.__dict__.pop(attribute, None)
+        return deepcopy(self)
+
     @property
     def size(self) -> int:
         """P."""
@@ -99,8 +107,17 @@ class FlatTask:
 
     def loss(self, w: Tensor, batch: Batch) -> Tensor:
         """[] mean cross-entropy over the samples with mask 1."""
-        each = F.cross_entropy(self.logits(w, batch.x, batch.present), batch.y, reduction="none")
-        return (each * batch.mask).sum() / batch.mask.sum().clamp(min=1.0)
+        return _mean_loss(self.logits(w, batch.x, batch.present), batch)
+
+    def loss_of(self, parts: Sequence[Tensor], batch: Batch) -> Tensor:
+        """The same from the vector's pieces, each in its own shape."""
+        self._put(parts)
+        return _mean_loss(self.module(batch.x, batch.present) if self.modal else self.module(batch.x), batch)
+
+    def cut(self, w: Tensor) -> list[Tensor]:
+        """The pieces of [..., P] in their own shapes, behind the leading axes."""
+        lead = w.shape[:-1]
+        return [p.reshape(*lead, *s) for p, s in zip(torch.split(w, self._sizes, dim=-1), self._shapes, strict=True)]
 
     def training(self, on: bool) -> None:
         """Training or evaluation mode, and which buffers are read."""
@@ -109,14 +126,21 @@ class FlatTask:
             self._training = on
 
     def _bind(self, w: Tensor) -> None:
-        pieces = torch.split(w, self._sizes)
+        self._put([p.view(s) for p, s in zip(torch.split(w, self._sizes), self._shapes)])
+
+    def _put(self, pieces: Sequence[Tensor]) -> None:
         for owner, attribute, i in self._slots:
-            _put(owner, attribute, pieces[i].view(self._shapes[i]))
+            _put(owner, attribute, pieces[i])
         if self._buffers:
             at = 0
             for owner, attribute, size, shape in self._buffers:
                 owner.__dict__[attribute] = self.running[at : at + size].view(shape)
                 at += size
+
+
+def _mean_loss(logits: Tensor, batch: Batch) -> Tensor:
+    each = F.cross_entropy(logits, batch.y, reduction="none")
+    return (each * batch.mask).sum() / batch.mask.sum().clamp(min=1.0)
 
 
 def _put(owner: nn.Module, attribute: str, value: Tensor) -> None:

@@ -1,0 +1,271 @@
+"""Many jobs as one call: the pending ones of one shape are trained over vectors stacked on a new leading axis.
+
+Membership follows from the schedule alone: whoever has been dispatched, will arrive and is not trained yet when the first
+result is asked for, in dispatch order. Rows are sorted by their number of steps, so that finished rows drop off the end
+and cost nothing; batches of unequal size are padded and masked. A method whose step hooks are the defaults trains over
+one stacked block per parameter, others over [K, P] through `torch.func.vmap`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.func import vmap
+
+from aflctl.api import Batch, Job, overrides
+from aflctl.train.jobs import Kit, Spec, Trained, train
+from aflctl.train.optimizers import clip_, optimizer
+from aflctl.train.task import aligned
+
+if TYPE_CHECKING:
+    from aflctl.train.batches import Feed
+
+
+class Stacked:
+    """Pending jobs, and those that were trained ahead with them. At most `rows` jobs in one call."""
+
+    name = "stacked"
+
+    def __init__(self, kit: Kit, rows: int = 128) -> None:
+        self.kit, self.rows = kit, rows
+        self.pending: dict[int, Spec] = {}
+        self.done: dict[int, Trained] = {}
+        self.heights: list[int] = []
+        algorithm = kit.algorithm
+        self._plain = not any(overrides(algorithm, h) for h in ("loss", "grad", "direction", "project"))
+
+    def start(self, spec: Spec, due: int) -> None:
+        """The job waits for company."""
+        self.pending[spec.task] = spec
+
+    def shorten(self, spec: Spec) -> None:
+        """The spec carries its new length; a trained one has its marks."""
+
+    def cancel(self, task: int) -> None:
+        """Not trained, or trained and not heard."""
+        self.pending.pop(task, None)
+        self.done.pop(task, None)
+
+    def result(self, spec: Spec) -> Trained:
+        if spec.task not in self.done:
+            self.pending.pop(spec.task, None)
+            if spec.patience is not None:
+                return train(self.kit, spec)
+            shape = _shape(spec)
+            group = [spec]
+            for other in self.pending.values():
+                if len(group) == self.rows:
+                    break
+                if other.patience is None and _shape(other) == shape:
+                    group.append(other)
+            group.sort(key=lambda s: s.task)
+            for member in group:
+                self.pending.pop(member.task, None)
+            self.heights.append(len(group))
+            if len(group) == 1:
+                return train(self.kit, spec)
+            group.sort(key=lambda s: (-s.steps, s.task))
+            for member, trained in zip(group, Stack(self.kit, group).train(plain=self._plain), strict=True):
+                self.done[member.task] = trained
+        return self.done.pop(spec.task)
+
+    def close(self) -> None:
+        """Nothing to release."""
+
+
+class Stack:
+    """K jobs sorted by their number of steps, longest first."""
+
+    def __init__(self, kit: Kit, specs: Sequence[Spec]) -> None:
+        self.kit, self.specs = kit, specs
+        self.steps = [s.steps for s in specs]
+        self.out = [Trained() for _ in specs]
+        self.values: list[Tensor] = []
+        self.batches = Batches(kit.feed, specs)
+        rates = torch.zeros(self.steps[0], len(specs))
+        for r, s in enumerate(specs):
+            epochs = torch.tensor([s.lr[min(e, len(s.lr) - 1)] for e in range(-(-s.steps // s.per_epoch))])
+            rates[: s.steps, r] = epochs.repeat_interleave(s.per_epoch)[: s.steps]
+        self.rates = rates
+        self.same_rate = [bool((rates[t, : self.active(t)] == rates[t, 0]).all()) for t in range(self.steps[0])]
+
+    def active(self, t: int) -> int:
+        """Rows that still have a step t."""
+        return sum(1 for s in self.steps if s > t)
+
+    def train(self, *, plain: bool) -> list[Trained]:
+        """Every row from its first step to its last."""
+        task = self.kit.task
+        task.training(True)
+        task.running = task.buffers
+        (self._blocks if plain else self._vectors)()
+        losses = [v.tolist() for v in self.values]
+        for r, out in enumerate(self.out):
+            out.losses = [losses[t][r] for t in range(self.steps[r])]
+        return self.out
+
+    # ---- default hooks: one block per parameter ----
+    def _blocks(self) -> None:
+        task, local = self.kit.task, self.kit.local
+        w, memory = self._begin()
+        blocks = [b.contiguous() for b in task.cut(w)]
+        rules = [optimizer(local, b) for b in blocks]
+        lossy = vmap(lambda parts, batch: task.loss_of(parts, batch))
+        k = len(self.specs)
+        for t in range(self.steps[0]):
+            if (now := self.active(t)) < k:
+                k = now
+                blocks = [b[:k] for b in blocks]
+                for rule in rules:
+                    rule.keep(k)
+            leaves = [b.detach().requires_grad_() for b in blocks]
+            values = lossy(leaves, self.batches.at(t, k))
+            grads = list(torch.autograd.grad(values.sum(), leaves))
+            if local.clip_norm is not None:
+                norms = torch.stack([g.reshape(k, -1).square().sum(1) for g in grads]).sum(0).sqrt()
+                factor = (local.clip_norm / norms.clamp(min=1e-12)).clamp(max=1.0)
+                grads = [g.mul_(factor.view(-1, *[1] * (g.dim() - 1))) for g in grads]
+            for block, rule, g in zip(blocks, rules, grads, strict=True):
+                rate = self._rate(t, k)
+                rule.step(block, g, rate if isinstance(rate, float) else rate.view(-1, *[1] * (block.dim() - 1)))
+            self.values.append(values.detach())
+            for r in self._marked(t, k):
+                self.out[r].marks[t + 1] = (
+                    aligned(torch.cat([b[r].reshape(-1) for b in blocks])), {n: m[r] for n, m in memory.items()}, self.specs[r].buffers,
+                )  # fmt: skip
+
+    # ---- own hooks: [K, P] ----
+    def _vectors(self) -> None:
+        algorithm, task, _, local = self.kit
+        w, memory = self._begin()
+        own_direction, corrects = overrides(algorithm, "direction"), overrides(algorithm, "grad")
+        projects = overrides(algorithm, "project")
+        rule, k = optimizer(local, w), len(self.specs)
+        lossy = vmap(lambda p, batch, job: algorithm.loss(task, p, batch, job))
+        for t in range(self.steps[0]):
+            if (now := self.active(t)) < k:
+                k = now
+                w, memory = w[:k], {n: m[:k] for n, m in memory.items()}
+                rule.keep(k)
+            batch, job = self.batches.at(t, k), self._job(t, k, memory)
+            if own_direction:
+                g, memory, values = vmap(lambda p, b, j: algorithm.direction(task, p, b, j))(w, batch, job)
+                g, memory, values = g.detach(), {n: m.detach() for n, m in memory.items()}, values.detach()
+            else:
+                leaf = w.detach().requires_grad_()
+                values = lossy(leaf, batch, job)
+                (g,) = torch.autograd.grad(values.sum(), leaf)
+                if corrects:
+                    g = vmap(algorithm.grad)(g, w, job)
+            g = g.clone() if own_direction or corrects else g
+            if local.clip_norm is not None:
+                g = clip_(g, local.clip_norm)
+            before = w.clone() if projects else w
+            rate = self._rate(t, k)
+            rule.step(w, g, rate if isinstance(rate, float) else rate.view(-1, 1))
+            if projects:
+                w = vmap(algorithm.project)(w, before, job).contiguous()
+            self.values.append(values.detach())
+            for r in self._marked(t, k):
+                self.out[r].marks[t + 1] = (aligned(w[r]), {n: m[r].clone() for n, m in memory.items()}, self.specs[r].buffers)
+
+    # ---- parts ----
+    def _begin(self) -> tuple[Tensor, dict[str, Tensor]]:
+        algorithm, task, feed, _ = self.kit
+        stacked = {n: _stack([s.memory[n] for s in self.specs]) for n in self.specs[0].memory}
+        job = self._job(0, len(self.specs), stacked)
+        if algorithm.probes:
+            w, memory = vmap(lambda data, j: algorithm.start(task, data, j))(whole(feed, self.specs), job)
+        elif overrides(algorithm, "start"):
+            w, memory = vmap(lambda j: algorithm.start(task, None, j))(job)
+        else:
+            w, memory = job.sent["w"], stacked
+        return w.detach().clone(memory_format=torch.contiguous_format), memory
+
+    def _job(self, t: int, k: int, memory: dict[str, Tensor]) -> Job:
+        specs = self.specs[:k]
+        epochs = torch.tensor([float(t // s.per_epoch) for s in specs])
+        return Job(
+            {n: _stack([s.sent[n] for s in specs]) for n in specs[0].sent}, memory, self.rates[t, :k], torch.full((k,), float(t)),
+            epochs, torch.tensor([float(s.planned) for s in specs]), torch.tensor([float(s.samples) for s in specs]),
+        )  # fmt: skip
+
+    def _rate(self, t: int, k: int) -> float | Tensor:
+        return float(self.rates[t, 0]) if self.same_rate[t] else self.rates[t, :k]
+
+    def _marked(self, t: int, k: int) -> list[int]:
+        return [
+            r
+            for r in range(k)
+            if t + 1 == self.steps[r] or (self.specs[r].marks and (t + 1) % self.specs[r].per_epoch == 0)
+        ]
+
+
+class Batches:
+    """The batches of a stack: [k, B] positions into one set of arrays, with a mask over the padding."""
+
+    def __init__(self, feed: Feed, specs: Sequence[Spec]) -> None:
+        self.feed, self.data = feed, specs[0].data
+        longest, width = max(s.steps for s in specs), max(min(s.batch_size, s.samples) for s in specs)
+        self.rows = torch.zeros(longest, len(specs), width, dtype=torch.int64)
+        self.mask = torch.zeros(longest, len(specs), width)
+        shift, shared = 0, all(s.data.y is self.data.y for s in specs)
+        for r, s in enumerate(specs):
+            base = s.data.rows
+            for t in range(s.steps):
+                at = s.at(t)
+                self.rows[t, r, : len(at)] = (at if base is None else base[at]) + shift
+                self.mask[t, r, : len(at)] = 1.0
+            shift += 0 if shared else len(s.data.y)
+        if not shared:
+            self.data = _joined(specs)
+        self.full = [bool(self.mask[t, : sum(1 for s in specs if s.steps > t)].all()) for t in range(longest)]
+
+    def at(self, t: int, k: int) -> Batch:
+        """[k, B, ...] step t of the first k rows."""
+        rows = self.rows[t, :k]
+        x, y, present = self.feed.absolute(self.data, rows.reshape(-1))
+        shape = rows.shape
+        wide = tuple(p.view(*shape, *p.shape[1:]) for p in x) if isinstance(x, tuple) else x.view(*shape, *x.shape[1:])
+        mask = self.feed.ones(*shape) if self.full[t] else self.mask[t, :k]
+        return Batch(wide, y.view(shape), mask, present.view(*shape, -1))
+
+
+def whole(feed: Feed, specs: Sequence[Spec]) -> Batch:
+    """[K, widest, ...] all local data of every row, padded with its first sample."""
+    widest = max(s.samples for s in specs)
+    parts = [feed.raw(s.data, torch.arange(widest) % s.samples) for s in specs]
+    mask = torch.stack([(torch.arange(widest) < s.samples).float() for s in specs])
+    first = parts[0][0]
+    x: Any = (
+        tuple(torch.stack([p[0][m] for p in parts]) for m in range(len(first)))
+        if isinstance(first, tuple)
+        else torch.stack([p[0] for p in parts])
+    )
+    return Batch(x, torch.stack([p[1] for p in parts]), mask, torch.stack([p[2] for p in parts]))
+
+
+def _stack(tensors: Sequence[Tensor]) -> Tensor:
+    first = tensors[0]
+    if all(t is first for t in tensors):
+        return first.expand(len(tensors), *first.shape)
+    return torch.stack(list(tensors))
+
+
+def _joined(specs: Sequence[Spec]) -> Any:
+    from aflctl.api import Samples
+
+    parts = [s.data for s in specs]
+    present = None if parts[0].present is None else torch.cat([p.present for p in parts if p.present is not None])
+    x = tuple(torch.cat([p.x[m] for p in parts]) for m in range(len(parts[0].x)))
+    return Samples(x, torch.cat([p.y for p in parts]), present)
+
+
+def _shape(spec: Spec) -> Any:
+    def shapes(tensors: dict[str, Tensor]) -> tuple[tuple[str, tuple[int, ...]], ...]:
+        return tuple((n, tuple(t.shape)) for n, t in sorted(tensors.items()))
+
+    return shapes(spec.sent), shapes(spec.memory), spec.batch_size

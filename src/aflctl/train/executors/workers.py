@@ -1,0 +1,111 @@
+"""K jobs at once on K cores, each begun as soon as its task is dispatched.
+
+Threads, not processes: torch holds Python's lock only between its operations, so two threads reach the joint speed of
+two processes on models whose step takes a millisecond or more (see docs/performance.md), and they share every tensor.
+Each job runs the reference code on one intra-op thread with a model of its own thread, so the bits are those of `serial`.
+"""
+
+from __future__ import annotations
+
+import heapq
+import threading
+
+import torch
+
+from aflctl.train.jobs import Kit, Spec, Trained, train
+
+
+class Workers:
+    """A queue ordered by expected arrival, and threads that take from it."""
+
+    name = "workers"
+
+    def __init__(self, kit: Kit, workers: int) -> None:
+        self.kit, self.workers = kit, workers
+        self._queue: list[tuple[int, int]] = []
+        self._specs: dict[int, Spec] = {}
+        self._done: dict[int, Trained | BaseException] = {}
+        self._gone: set[int] = set()
+        self._running: set[int] = set()
+        self._changed = threading.Condition()
+        self._open = True
+        self._threads = [
+            threading.Thread(target=self._work, args=(kit._replace(task=kit.task.clone()),), name=f"worker-{i}", daemon=True)
+            for i in range(workers)
+        ]  # fmt: skip
+        for thread in self._threads:
+            thread.start()
+
+    def start(self, spec: Spec, due: int) -> None:
+        """Puts the job into the queue; earlier arrivals go first."""
+        with self._changed:
+            self._specs[spec.task] = spec
+            heapq.heappush(self._queue, (due, spec.task))
+            self._changed.notify()
+
+    def shorten(self, spec: Spec) -> None:
+        """The running thread reads the spec's new length at its next epoch's end."""
+
+    def cancel(self, task: int) -> None:
+        """Drops the job, or lets a running one end at its next epoch's end, unheard."""
+        with self._changed:
+            spec = self._specs.pop(task, None)
+            if spec is not None and task in self._running:
+                spec.steps = 0
+                self._gone.add(task)
+            self._done.pop(task, None)
+
+    def result(self, spec: Spec) -> Trained:
+        """Waits for the job. One that has not been begun is trained by the caller's share of the queue: first."""
+        with self._changed:
+            if spec.task not in self._done and spec.task not in self._running:
+                self._specs[spec.task] = spec
+                heapq.heappush(self._queue, (-1, spec.task))
+                self._changed.notify()
+            while spec.task not in self._done:
+                self._changed.wait()
+            self._specs.pop(spec.task, None)
+            found = self._done.pop(spec.task)
+        if isinstance(found, BaseException):
+            raise found
+        return found
+
+    def close(self) -> None:
+        """Ends the threads at their next epoch's end."""
+        with self._changed:
+            self._open = False
+            self._queue.clear()
+            for task in self._running:
+                if task in self._specs:
+                    self._specs[task].steps = 0
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
+
+    def _work(self, kit: Kit) -> None:
+        torch.set_num_threads(1)
+        while (spec := self._take()) is not None:
+            try:
+                found: Trained | BaseException = train(kit, spec)
+            except BaseException as error:
+                found = error
+            with self._changed:
+                self._running.discard(spec.task)
+                if spec.task in self._gone:
+                    self._gone.discard(spec.task)
+                else:
+                    self._done[spec.task] = found
+                self._changed.notify_all()
+
+    def _take(self) -> Spec | None:
+        with self._changed:
+            while True:
+                while self._queue:
+                    _, task = heapq.heappop(self._queue)
+                    spec = self._specs.get(task)
+                    if spec is not None and task not in self._running and task not in self._done:
+                        self._running.add(task)
+                        return spec
+                if not self._open:
+                    return None
+                self._changed.wait()
