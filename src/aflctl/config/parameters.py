@@ -27,15 +27,22 @@ class Parameter:
     description: str
 
 
-def parameters(model: type[BaseModel]) -> list[Parameter]:
-    """The fields of a model, in the order of their definition."""
-    rows = []
+def parameters(model: type[BaseModel], inside: str = "", given: BaseModel | None = None) -> list[Parameter]:
+    """The fields of a model, in the order of their definition; those of a model within follow it as `field.inner`.
+
+    `given` is an instance whose values stand for the defaults.
+    """
+    rows: list[Parameter] = []
     for name, info in model.model_fields.items():
-        required = info.is_required()
-        default = None if required else info.get_default(call_default_factory=True, validated_data={})
+        required = given is None and info.is_required()
+        default: Any = None
+        if given is not None:
+            default = getattr(given, name)
+        elif not required:
+            default = info.get_default(call_default_factory=True, validated_data={})
         rows.append(
             Parameter(
-                info.alias or name,
+                f"{inside}{info.alias or name}",
                 type_text(info.annotation),
                 required,
                 default.model_dump(mode="json") if isinstance(default, BaseModel) else default,
@@ -43,6 +50,9 @@ def parameters(model: type[BaseModel]) -> list[Parameter]:
                 (info.description or "").strip(),
             )
         )
+        inner = model_inside(info.annotation)
+        if inner is not None and inner is not model and inside.count(".") < 2:
+            rows += parameters(inner, f"{rows[-1].name}.", default if isinstance(default, inner) else None)
     return rows
 
 

@@ -1,0 +1,90 @@
+"""Drives one run and tells of it: progress on stderr, the results on stdout."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aflctl.cli import console
+
+if TYPE_CHECKING:
+    from aflctl.engine import RunResult
+
+
+class Teller:
+    """What a run says while it works: one changing line on a terminal, else a line per evaluation."""
+
+    def __init__(self, quiet: bool) -> None:
+        self.quiet = quiet
+        self.started = time.perf_counter()
+
+    def begun(self, path: Path, note: str) -> None:
+        """The run's directory is made."""
+        if self.quiet:
+            return
+        if note:
+            console.err(note)
+        console.err(f"running in {path}")
+
+    def progress(self, step: Any) -> None:
+        """After each evaluation."""
+        if self.quiet:
+            return
+        row = step.row
+        parts = [
+            f"{round(100 * min(1.0, step.share)):3d} %",
+            f"update {row.update}",
+            f"version {row.version}",
+            f"{row.virtual_s:.6g} s virtual",
+            f"accuracy {100 * row.accuracy:.1f} %" if row.accuracy is not None else "",
+            f"staleness {step.staleness_mean:.2f}",
+            f"{time.perf_counter() - self.started:.1f} s",
+        ]
+        console.status("  ".join(p for p in parts if p))
+
+
+def run_and_tell(
+    config: str | None,
+    sets: Sequence[str],
+    flags: Mapping[str, object],
+    *,
+    runs_dir: Path | None,
+    rerun: bool,
+    json: bool,
+    quiet: bool,
+) -> None:
+    """The body of `aflctl run`."""
+    from aflctl.engine import run
+
+    teller = Teller(quiet or json)
+    try:
+        result = run(
+            config,
+            sets=sets,
+            flags=flags,
+            runs_dir=runs_dir,
+            rerun=rerun,
+            progress=teller.progress,
+            begun=teller.begun,
+        )
+    finally:
+        console.end_status()
+    if json:
+        facts = {"path": str(result.path), "fresh": result.fresh, "note": result.note, "summary": dict(result.summary)}
+        console.json_document("run", facts)
+    elif not quiet:
+        _tell(result)
+
+
+def _tell(result: RunResult) -> None:
+    from aflctl.report import render
+    from aflctl.runs.load import Run
+
+    if result.note and not result.fresh:
+        console.err(result.note)
+    console.show(render.terminal(Run(result.path)))
+    console.out()
+    console.out(f"run directory: {result.path}")
+    console.out("next: aflctl show latest; aflctl run --set algorithm=fedasync; aflctl compare RUN RUN")
