@@ -11,7 +11,10 @@ from hypothesis import strategies as st
 
 from aflctl.api import Partition
 from aflctl.builtin.partitions.dirichlet import Dirichlet
+from aflctl.builtin.partitions.grouped import Grouped
 from aflctl.builtin.partitions.iid import Iid
+from aflctl.builtin.partitions.pathological import Pathological
+from aflctl.builtin.partitions.quantity import Quantity
 from aflctl.builtin.partitions.sizes import check, repair
 from aflctl.errors import UserError
 
@@ -25,6 +28,10 @@ def balanced(classes: int, each: int) -> np.ndarray:
 
 
 EVERY_SAMPLE_ONCE: list[Callable[[], Partition]] = [
+    lambda: Quantity(min_size=0),
+    lambda: Quantity(law="lognormal", sigma=2, min_size=0),
+    lambda: Grouped(groups=1, iid=0.3),
+    lambda: Pathological(k=1, form="shards"),
     Iid,
     lambda: Iid(stratified=True),
     lambda: Dirichlet(alpha=0.1, min_size=0),
