@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from aflctl.api import Algorithm, Assignment, Batch, Fleet, Job, Setup, Step, Task, Tensors, Update
+from aflctl.api import Algorithm, Assignment, Batch, Fleet, Job, Setup, Step, Task, Update
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from aflctl.api import Tensors
 
 
 @dataclass(frozen=True)
