@@ -104,3 +104,16 @@ def poison(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
             monkeypatch.setattr(module, name, refuse(f"{module.__name__}.{name}"))
     yield check
     check()
+
+
+@pytest.fixture(scope="session")
+def fabricate() -> Callable[..., Path]:
+    """`fabricate(root, algorithm, seed, **changes)`: a run directory that looks real, made without running anything."""
+    from importlib.util import module_from_spec, spec_from_file_location
+
+    spec = spec_from_file_location("fabricate", ROOT / "tests" / "runs" / "fabricate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.fabricate

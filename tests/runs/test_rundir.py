@@ -159,7 +159,7 @@ def test_an_error_leaves_an_exit_record(tmp_path: Path) -> None:
     assert status(run.path) == "interrupted"
 
 
-@pytest.mark.parametrize("summary", ["{", '{"version": 99, "status": "done"}', "[]"])
+@pytest.mark.parametrize("summary", ["{", '{"format": 99, "status": "done"}', "[]"])
 def test_a_summary_that_cannot_be_read(tmp_path: Path, summary: str) -> None:
     (tmp_path / "summary.json").write_text(summary)
     assert status(tmp_path) == "unreadable"

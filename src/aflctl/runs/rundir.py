@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
-from aflctl.errors import AflctlError, RunDirError, UnknownName
+from aflctl.errors import AflctlError, RunDirError, UnknownName, suggest
 from aflctl.runs import lock
 from aflctl.runs.atomic import FORBIDDEN, disk, problem, write_json, write_text
 from aflctl.runs.provenance import redact
@@ -170,7 +170,7 @@ def _left_behind(path: Path) -> Status | None:
     summary, ended = path / "summary.json", read_json(path / "exit.json")
     if summary.exists():
         document = read_json(summary)
-        if document is None or _version(document.get("version")) > FORMAT:
+        if document is None or _version(document.get("format")) > FORMAT:
             return "unreadable"
         if document.get("status") == "done":
             return "done"
@@ -259,42 +259,54 @@ def all_runs(root: Path) -> list[Path]:
 
 def find(reference: str, root: Path) -> Path:
     """The run that `reference` means: a directory, an unambiguous prefix of a run's name below `root`, or `latest`."""
+    matches = _matching(reference, root)
+    if len(matches) == 1:
+        return matches[0]
+    shown = ", ".join(path.name for path in matches[:6]) + (f" and {len(matches) - 6} more" if len(matches) > 6 else "")
+    hint = f"write more of the name: {shown}"
+    raise RunDirError(f"{reference!r} fits {len(matches)} runs", where=str(root), hint=hint)
+
+
+def find_all(reference: str, root: Path) -> list[Path]:
+    """As `find`, but a prefix means every run that it fits, and a folder of runs all runs in it."""
+    folder = Path(reference).expanduser()
+    with suppress(OSError):
+        if reference and reference != LATEST and folder.is_dir() and not is_run(folder):
+            inside = all_runs(folder)
+            if inside:
+                return inside
+    return _matching(reference, root)
+
+
+def _matching(reference: str, root: Path) -> list[Path]:
+    """The runs that a reference may mean; at least one."""
     runs = {path.name: path for path in all_runs(root)}
     nothing = f"there are no runs in {root} yet; start one with: aflctl run" if not runs else None
     if reference == LATEST:
         target = root / LATEST
         if target.is_symlink() and target.resolve().name in runs:
-            return runs[target.resolve().name]
+            return [runs[target.resolve().name]]
         if runs:
-            return max(runs.values(), key=_begun)
+            return [max(runs.values(), key=_begun)]
         raise UnknownName("run", reference, [], hint=nothing)
     if reference in runs:
-        return runs[reference]
+        return [runs[reference]]
     given = Path(reference).expanduser()
     with suppress(OSError):  # a name that is too long is no path
         if reference and given.is_dir():
             if not is_run(given):
-                raise RunDirError(
-                    "not a run directory", where=reference, hint="it has no provenance.json and no config.yaml"
-                )
-            return given
-    matches = [name for name in runs if reference and name.startswith(reference)]
-    if len(matches) == 1:
-        return runs[matches[0]]
-    if matches:
-        shown = ", ".join(matches[:6]) + (f" and {len(matches) - 6} more" if len(matches) > 6 else "")
-        raise RunDirError(
-            f"{reference!r} fits {len(matches)} runs", where=str(root), hint=f"write more of the name: {shown}"
-        )
-    raise UnknownName("run", reference, runs, where=str(root), hint=nothing or _close(reference, list(runs)))
+                raise RunDirError("not a run directory: it has no config.yaml", where=reference)
+            return [given]
+    matches = [path for name, path in runs.items() if reference and name.startswith(reference)]
+    if not matches:
+        raise UnknownName("run", reference, runs, where=str(root), hint=nothing or _close(reference, list(runs)))
+    return matches
 
 
 def _close(reference: str, names: list[str]) -> str | None:
     """Too many runs to list: the newest instead, unless something is spelled alike."""
     if len(names) <= 8:
         return None
-    from aflctl.errors import suggest
-
     text = suggest(reference, names)
     return text if text.startswith("did you") else f"{len(names)} runs are there: aflctl list runs"
 

@@ -1,0 +1,53 @@
+"""Numbers as people read them; a value that is not there is a dash."""
+
+from __future__ import annotations
+
+from math import isfinite
+
+DASH = "-"
+_UNITS = ((1e-3, 1e-6, "us"), (1.0, 1e-3, "ms"), (120.0, 1.0, "s"), (7200.0, 60.0, "min"), (172800.0, 3600.0, "h"))
+
+
+def percent(share: float | None, digits: int = 1) -> str:
+    """0.947 -> `94.7 %`."""
+    return DASH if share is None else f"{100 * share:.{digits}f} %"
+
+
+def seconds(value: float | None) -> str:
+    """Up to two minutes in seconds, then minutes, hours, days."""
+    if value is None or not isfinite(value):
+        return DASH
+    for limit, divisor, unit in _UNITS:
+        if value < limit:
+            return f"{short(value / divisor)} {unit}"
+    return f"{short(value / 86400)} d"
+
+
+def scaled(value: float | None, unit: str) -> str:
+    """With a decimal prefix: 12_345_678 B -> `12.3 MB`."""
+    if value is None or not isfinite(value):
+        return DASH
+    for prefix in ("", "k", "M", "G", "T"):
+        if abs(value) < 999.5 or prefix == "T":
+            return f"{short(value)} {prefix}{unit}"
+        value /= 1000
+    return DASH  # pragma: no cover
+
+
+def short(value: float | None) -> str:
+    """Three significant digits; whole numbers stay whole."""
+    if value is None or not isfinite(value):
+        return DASH
+    if value == int(value) and abs(value) < 1e6:
+        return str(int(value))
+    return f"{value:.0f}" if abs(value) >= 99.95 else f"{value:.1f}" if abs(value) >= 9.995 else f"{value:.2f}"
+
+
+def count(value: float | None) -> str:
+    """12345 -> `12,345`."""
+    return DASH if value is None else f"{value:,.0f}"
+
+
+def plural(number: int, noun: str) -> str:
+    """`1 client`, `2 clients`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
