@@ -119,7 +119,7 @@ def _execute(
     from aflctl.engine.drive import Driver
     from aflctl.engine.record import Recorder, summarize, write_clients, write_model
 
-    recorder = Recorder(rundir.path)
+    recorder, x = Recorder(rundir.path), None
     try:
         x = build(plan, data, loaded.base, recorder.schedule, recorder.entry)
         recorder.world = x.world
@@ -139,6 +139,8 @@ def _execute(
         trained_s = time.perf_counter() - began
     finally:
         recorder.close()
+        if x is not None:
+            x.pool.executor.close()
     write_clients(rundir.path, x)
     host = {"load_s": round(loaded_s, 3), "run_s": round(trained_s, 3)}
     results = summarize(x, driver, recorder, reason, host)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from aflctl.api import Algorithm, FederatedData, Setup
+from aflctl.engine.executors import choose
 from aflctl.errors import UserError
 from aflctl.sim.books import Books, Digest, Entry
 from aflctl.sim.chance import Chance
@@ -19,7 +20,6 @@ from aflctl.sim.loop import Limits, Loop
 from aflctl.sim.streams import generator, key
 from aflctl.sim.world import World
 from aflctl.train.batches import Feed
-from aflctl.train.executors.serial import Serial
 from aflctl.train.federation import Divided, hold_out
 from aflctl.train.flops import count_flops
 from aflctl.train.jobs import Kit
@@ -45,7 +45,7 @@ class Experiment:
     pool: Pool
     books: Books
     loop: Loop
-    executor: dict[str, str]
+    executor: dict[str, Any]
 
 
 def federate(plan: Plan, cache: Path) -> FederatedData:
@@ -100,8 +100,9 @@ def build(plan: Plan, data: FederatedData, base: Path, digest: Digest, emit: Cal
     world = build_world(config.fleet, clients, seeds["fleet"], base)
     kit = Kit(algorithm, task, feed, config.local)
     training = seeds["training"]
+    executor, picked = choose(config.engine, plan.model, kit, flops, setup.concurrency)
     pool = Pool(
-        kit, data, setup, Serial(kit), ClientMemory(algorithm.memory(setup)),
+        kit, data, setup, executor, ClientMemory(algorithm.memory(setup)),
         lambda client, nth: generator(key(training, "batches", client, nth)),
         lambda client, nth: key(training, "dropout", client, nth),
     )  # fmt: skip
@@ -115,5 +116,4 @@ def build(plan: Plan, data: FederatedData, base: Path, digest: Digest, emit: Cal
         None if server.timeout_s is None else round(server.timeout_s * 1e9), server.max_staleness, server.on_nonfinite
     )
     loop = Loop(algorithm, pool, world, setup, chance, books, flops=flops, family=plan.model.family, limits=limits)
-    why = {"name": "serial", "why": "the reference executor"}
-    return Experiment(plan, algorithm, data, task, feed, setup, world, pool, books, loop, why)
+    return Experiment(plan, algorithm, data, task, feed, setup, world, pool, books, loop, picked)
