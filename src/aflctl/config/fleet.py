@@ -1,4 +1,4 @@
-"""The `fleet` section of a configuration: which devices, links and availability; names only, resolved by the simulator."""
+"""The `fleet` section of a configuration: devices, links and availability by name; the simulator resolves the names."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class FleetSpec(BaseModel):
     )
     offline: Literal["abort", "pause", "offline-compute"] = Field(
         "pause",
-        description="what happens to a task whose client goes offline: lost, stopped for a while, or computed on",
+        description="a task whose client goes offline is lost, waits, or is computed on and waits to be sent",
     )
     link_mode: Literal["constant", "varying", "afl-lib"] = Field(
         "constant", description="rate constant per client; varying over time; or AFL-Lib's: uniform, symmetric, no RTT"

@@ -1,7 +1,7 @@
 """Who is online when: processes that can be asked about any client at any time in any order, without history.
 
-An on/off process answers `state(client, t) -> (online, until)`: the answer holds on [t, until); `until` may be too early,
-never too late. Several processes are joined by AND. Beside them stand two effects on single tasks: a delay
+An on/off process answers `state(client, t) -> (online, until)`: the answer holds on [t, until); `until` may be too
+early, never too late. Several processes are joined by AND. Beside them stand two effects on single tasks: a delay
 (`delay-dropout`, AFL-Lib's) and a failure (`task-failure`).
 """
 
@@ -10,9 +10,13 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 from math import cos, exp, log, pi
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from aflctl.sim.streams import exponential, fold, integers, key, uniform
+from aflctl.sim.streams import exponential, fold, folds, integers, integers_of, key, uniform, uniform_of
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 NS = 1_000_000_000
 NEVER = 1 << 62
@@ -22,10 +26,19 @@ _MEMO = 50_000
 
 
 class Presence(Protocol):
-    """An on/off process over clients."""
+    """An on/off process over clients.
+
+    `pace` is a length of time in which about one change per client happens.
+    """
+
+    pace: int
 
     def state(self, client: int, t: int) -> tuple[bool, int]:
         """(online at t, a moment > t up to which that holds)."""
+        ...
+
+    def rises(self, clients: NDArray[np.int64], lo: int, hi: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """(moments, clients) that contain every change to online of these clients within [lo, hi)."""
         ...
 
 
@@ -34,17 +47,18 @@ class Refreshes:
 
     With rate r and probability a of drawing "on", times online are exponential with mean 1 / (r (1 - a)), times offline
     with mean 1 / (r a): the two-state Markov process, in its stationary state at every t. Time is cut into windows of
-    one mean gap each; the number, the moments and the states of a window's redraws are draws below (key, thing, window),
-    so the state at t follows from the last redraw at or before t, found in a few windows (also before time 0).
+    one mean gap each; the number, the moments and the states of a window's redraws are draws below (key, thing,
+    window), so the state at t follows from the last redraw at or before t, found in a few windows (also before time 0).
 
     Subclasses may thin the redraws (`rate(thing, t)`, relative to the largest) and let `on(thing, t)` depend on time.
     """
 
     thinned = False
+    highest = 1.0  # the largest probability of drawing "on"
 
     def __init__(self, k: int, largest_rate_per_s: float) -> None:
         self._k = k
-        self.window = max(1, round(NS / largest_rate_per_s))
+        self.window = self.pace = max(1, round(NS / largest_rate_per_s))
         mean = largest_rate_per_s * self.window / NS
         term = total = exp(-mean)
         counts = [total]
@@ -87,13 +101,44 @@ class Refreshes:
                 return uniform(fold(h, ~which)) < self.on(thing, w * window + last), until
             w, at = w - 1, window
 
+    def things(self, clients: NDArray[np.int64]) -> NDArray[np.int64]:
+        """`thing` elementwise."""
+        return clients
+
+    def rises(self, clients: NDArray[np.int64], lo: int, hi: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Every redraw that may give "on"; whether it does, and whether the state was "off" before, is for `state`."""
+        import numpy as np
+
+        carried = self.things(clients)
+        things, index = (clients, None) if carried is clients else np.unique(carried, return_inverse=True)
+        keys, window = folds(self._k, things), self.window
+        moments, whose = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+        for w in range(lo // window, (hi - 1) // window + 1):
+            h = folds(keys, w)
+            number = np.searchsorted(np.array(self._counts), uniform_of(h), side="right")
+            for j in range(int(number.max(initial=0))):
+                some = np.flatnonzero(number > j)
+                some = some[uniform_of(folds(h[some], ~j)) < self.highest]
+                moments.append(integers_of(folds(h[some], j), window) + w * window)
+                whose.append(some)
+        moment, which = np.concatenate(moments), np.concatenate(whose)
+        inside = (moment >= lo) & (moment < hi)
+        moment, which = moment[inside], which[inside]
+        if index is None:
+            return moment, clients[which]
+        order = np.argsort(index, kind="stable")
+        start = np.searchsorted(index[order], np.arange(len(things) + 1))
+        size = (start[1:] - start[:-1])[which]
+        first = np.repeat(start[:-1][which] - np.concatenate(([0], np.cumsum(size)[:-1])), size)
+        return np.repeat(moment, size), clients[order[first + np.arange(int(size.sum()))]]
+
 
 class Markov(Refreshes):
     """Exponential times online and offline, means `mean_on_s` and `mean_off_s`; on with probability on / (on + off)."""
 
     def __init__(self, k: int, mean_on_s: float, mean_off_s: float) -> None:
         super().__init__(k, 1.0 / mean_on_s + 1.0 / mean_off_s)
-        self.share = mean_on_s / (mean_on_s + mean_off_s)
+        self.share = self.highest = mean_on_s / (mean_on_s + mean_off_s)
 
     def on(self, thing: int, t: int) -> float:
         return self.share
@@ -113,7 +158,8 @@ class Diurnal(Refreshes):
         self, k: int, mean: float, swing: float, peak_hour: float, mean_on_s: float, zones_h: Sequence[float]
     ) -> None:
         self.mean, self.depth = mean, (swing - 1.0) / (swing + 1.0)
-        self._spare = 1.0 - mean * (1.0 + self.depth)
+        self.highest = mean * (1.0 + self.depth)
+        self._spare = 1.0 - self.highest
         super().__init__(k, 1.0 / (mean_on_s * self._spare))
         self._zones, self._k_zone = tuple(zones_h), key(k, "zone")
         self._peak = peak_hour
@@ -137,11 +183,14 @@ class Outages(Refreshes):
     def __init__(self, k: int, sites: int, outages_per_day: float, mean_outage_s: float) -> None:
         up_s = 86_400.0 / outages_per_day
         super().__init__(k, 1.0 / up_s + 1.0 / mean_outage_s)
-        self.share = up_s / (up_s + mean_outage_s)
+        self.share = self.highest = up_s / (up_s + mean_outage_s)
         self.sites, self._k_site = sites, key(k, "site")
 
     def thing(self, client: int) -> int:
         return integers(fold(self._k_site, client), self.sites)
+
+    def things(self, clients: NDArray[np.int64]) -> NDArray[np.int64]:
+        return integers_of(folds(self._k_site, clients), self.sites)
 
     def on(self, thing: int, t: int) -> float:
         return self.share
@@ -162,8 +211,8 @@ class DelayDropout:
 class TaskFailure:
     """A task fails at an exponential moment of its busy time (download, compute, upload).
 
-    With `hazard_per_s` long tasks fail more often: 1 - exp(-hazard * busy). With `probability` every task fails with that
-    probability, whatever its length: the hazard is -log(1 - p) over the task's own busy time.
+    With `hazard_per_s` long tasks fail more often: 1 - exp(-hazard * busy). With `probability` every task fails with
+    that probability, whatever its length: the hazard is -log(1 - p) over the task's own busy time.
     """
 
     def __init__(self, k: int, probability: float | None, hazard_per_s: float | None) -> None:
@@ -221,8 +270,10 @@ class Availability:
         return None
 
     def off_before(self, client: int, t: int, end: int) -> int | None:
-        """First moment in [t, end) offline; None = online throughout."""
-        while t < end:
+        """First moment in [t, end) offline; None = online throughout (or for 100,000 answers)."""
+        for _ in range(100_000):
+            if t >= end:
+                return None
             online, until = self.state(client, t)
             if not online:
                 return t

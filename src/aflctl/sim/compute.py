@@ -1,11 +1,15 @@
 """How long client work takes on a device: a pure function of FLOPs, parameters, steps and the device's profile.
 
-    t_mean = t_start [first task only] + steps * micro * (t_step + u * P * share) + kappa * samples * flops * share / (F * eta)
+    t_mean = t_start [first task only] + steps * micro * (t_step + u * P * share)
+             + kappa * samples * flops * share / (F * eta)
     t      = t_mean * exp(sigma * z - sigma^2 / 2),   z ~ N(0, 1) from the stream (seed, "jitter", client, nth)
 
-kappa = 3 (a training step costs three forward passes), eta = the factor of the model's layer family, share = the share of
-the dense cost that a task asks for. A batch that does not fit into memory is worked off in `micro` equal parts, which
-costs the overhead per step again for each part and changes nothing in the training itself.
+kappa = 3 (a training step costs three forward passes), eta = the factor of the model's layer family, share = the
+share of the dense cost that a task asks for. A batch that does not fit into memory is worked off in `micro` equal
+parts, which costs the overhead per step again for each part and changes nothing in the training itself.
+
+The cold start is charged to a client's task number 0, whatever becomes of that task: one process per client, which
+lives for the whole run.
 """
 
 from __future__ import annotations
@@ -72,7 +76,7 @@ class Device:
         self.idle_w, self.train_w, self.radio_w = profile.idle_w, profile.train_w, profile.radio_w
 
     def seconds(self, work: Work, steps: int) -> float:
-        """Mean seconds of `steps` optimizer steps, without the cold start. Raises UserError where the model does not fit."""
+        """Mean seconds of `steps` steps without the cold start. Raises UserError if the model does not fit."""
         epochs, rest = divmod(steps, work.per_epoch)
         samples = epochs * work.samples_per_epoch
         if rest:
@@ -93,7 +97,7 @@ class Device:
         if free < 0 or (work.activations and free < 4 * work.activations):
             raise UserError(
                 f"device {self.name!r} cannot train this model: {work.params:,} parameters need "
-                f"{_size(self.model_bytes(work) + 4 * work.activations)}, the device has {_size(self.memory_bytes)} for it",
+                f"{_size(self.model_bytes(work) + 4 * work.activations)}, the device has {_size(self.memory_bytes)}",
                 hint="take a smaller model, or a fleet without this device",
             )
         if not work.activations:

@@ -1,239 +1,32 @@
-"""From a fleet in few lines to a `World`: every name resolved, every client given a device, a link and its own factors.
+"""From a fleet in few lines to a `World`: every client given a device, a link and factors of its own.
 
-Ratios become counts by largest remainder. Which client gets which class is a seeded shuffle: clients are ranked by a hash
-of (seed, purpose, client), and the ranks are cut at the counts. One client more therefore changes the class of a few
-clients at the cuts, and of nobody where there is one class or a file of clients; all other draws of a client (jitter,
-rates, availability, delays, failures) are keyed by the client alone and never change.
+Ratios become counts by largest remainder. Which client gets which class is a seeded shuffle: clients are ranked by a
+hash of (seed, purpose, client), and the ranks are cut at the counts. One client more therefore changes the class of a
+few clients at the cuts, and of nobody where there is one class or a file of clients; all other draws of a client
+(jitter, rates, availability, delays, failures) are keyed by the client alone and never change.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from hashlib import sha256
+from collections.abc import Sequence
 from math import exp, floor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
-
-from aflctl.errors import ConfigError, Problem, UnknownName, UserError, suggest
+from aflctl.errors import UserError
 from aflctl.sim.availability import Availability
 from aflctl.sim.compute import Device
 from aflctl.sim.link import K_RTT, MIB, RATE_CORRELATION, Link
-from aflctl.sim.processes import KINDS, Params, Parts
-from aflctl.sim.profiles import DeviceProfile, Library, NetworkProfile, Profile, validation_problems
-from aflctl.sim.roster import Roster, read_roster
+from aflctl.sim.processes import Parts
+from aflctl.sim.resolve import Process, Resolved, Spec, resolve
 from aflctl.sim.streams import folds, key, normal_of, sequence, uniform_of
-from aflctl.sim.world import Clients, Policy, World
-from aflctl.sim.yaml_lines import Lines, read_yaml
+from aflctl.sim.world import Clients, World
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-T = TypeVar("T")
-
-
-class Ref(Protocol):
-    """A process of availability by name."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def params(self) -> dict[str, Any]: ...
-
-
-class Spec(Protocol):
-    """The fields of a configuration's `fleet` section."""
-
-    @property
-    def name(self) -> str | None: ...
-    @property
-    def devices(self) -> dict[str, float]: ...
-    @property
-    def networks(self) -> dict[str, float]: ...
-    @property
-    def availability(self) -> Sequence[Ref]: ...
-    @property
-    def offline(self) -> Policy: ...
-    @property
-    def link_mode(self) -> str: ...
-    @property
-    def csv(self) -> str | None: ...
-    @property
-    def model_fields_set(self) -> set[str]: ...
-
-
-@dataclass(frozen=True)
-class Process:
-    """One process of availability, its parameters checked; `base` is where its paths start."""
-
-    kind: str
-    params: Params
-    base: Path
-
-
-@dataclass
-class Resolved:
-    """A fleet with every profile read. `files` are the files that entered, own profiles and traces included."""
-
-    devices: dict[str, tuple[DeviceProfile, float]] = field(default_factory=dict)
-    networks: dict[str, tuple[NetworkProfile, float]] = field(default_factory=dict)
-    availability: tuple[Process, ...] = ()
-    others: dict[str, tuple[Process, ...]] = field(default_factory=dict)
-    offline: Policy = "pause"
-    link_mode: str = "constant"
-    roster: Roster | None = None
-    files: list[Path] = field(default_factory=list)
-
-    @property
-    def fingerprint(self) -> str:
-        """sha256 over every value that entered, sources and summaries aside."""
-
-        def plain(profile: Profile) -> dict[str, Any]:
-            return profile.model_dump(exclude={"sources", "summary", "name"})
-
-        def listed(processes: Sequence[Process]) -> list[Any]:
-            return [[p.kind, p.params.model_dump(exclude={"path"})] for p in processes]
-
-        content = {
-            "devices": {n: [plain(p), r] for n, (p, r) in self.devices.items()},
-            "networks": {n: [plain(p), r] for n, (p, r) in self.networks.items()},
-            "availability": listed(self.availability),
-            "others": {n: listed(p) for n, p in self.others.items()},
-            "offline": self.offline,
-            "link_mode": self.link_mode,
-            "files": [sha256(p.read_bytes()).hexdigest() for p in self.files if p.suffix not in (".yaml", ".yml")],
-        }
-        return sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-@dataclass
-class _Resolver:
-    """Resolves names and collects every problem on the way."""
-
-    library: Library
-    problems: list[Problem] = field(default_factory=list)
-    files: list[Path] = field(default_factory=list)
-
-    def attempt(self, path: str, where: str | None, work: Callable[[], T]) -> T | None:
-        """The result, or None and a problem at `path`."""
-        try:
-            return work()
-        except ConfigError as error:
-            self.problems += error.problems
-        except UnknownName as error:
-            self.problems.append(Problem(path, error.message, where, error.hint))
-        except UserError as error:
-            self.problems.append(Problem(path, error.message, error.where or where, error.hint))
-        return None
-
-    def process(self, ref: str, params: Mapping[str, Any], base: Path, path: str, where: str | None) -> Process | None:
-        """One process with its parameters over the profile's."""
-        profile = self.attempt(path, where, lambda: self.library.availability(ref, base))
-        if profile is None:
-            return None
-        if profile.kind not in KINDS:
-            self.problems.append(
-                Problem(path, f"unknown kind of availability {profile.kind!r}", where, suggest(profile.kind, KINDS))
-            )
-            return None
-        model = KINDS[profile.kind]
-        given = dict(profile.params)
-        if profile.kind == "task-failure" and "hazard_per_s" in params:
-            given.pop("probability", None)
-        try:
-            checked = model.model_validate({**given, **params})
-        except ValidationError as error:
-            for found in validation_problems(error, set(model.model_fields), "", Lines()):
-                field_path = ".".join(p for p in (path, found.path) if p)
-                self.problems.append(Problem(field_path, found.message, where, found.hint))
-            return None
-        source = getattr(checked, "path", None)
-        if source is not None:
-            file = Path(source).expanduser()
-            self.files.append(file if file.is_absolute() else base / file)
-        return Process(profile.kind, checked, base)
-
-
-def resolve(fleet: str | Spec, base: Path = Path()) -> Resolved:
-    """Reads every profile that a fleet names; paths in a configuration are relative to `base`, its folder.
-
-    Raises ConfigError with all problems; their paths begin with `fleet`, or are those of a fleet file with its lines.
-    """
-    library = Library(base)
-    at = _Resolver(library)
-    out = Resolved()
-    name = fleet if isinstance(fleet, str) else fleet.name
-    spec: Spec | None = None if isinstance(fleet, str) else fleet
-    said = set() if spec is None else (spec.model_fields_set if name is not None else {"devices", "networks", "availability", "offline", "link_mode", "csv"})  # fmt: skip
-    home, lines, file = base, None, None
-    profile = None
-    if name is not None:
-        found = at.attempt("fleet", None, lambda: library.find("fleets", name))
-        profile = None if found is None else at.attempt("fleet", None, lambda: library.fleet(name))
-        if found is None or profile is None:
-            raise ConfigError(at.problems)
-        file, home, lines = found.path, found.path.parent, read_yaml(found.path)[1]
-        at.files.append(found.path)
-
-    def of(section: str) -> tuple[Any, Path, Callable[[str | int], tuple[str, str | None]]]:
-        """(value, folder of its paths, (path, where) of one of its keys) from whoever says it."""
-        if section in said or profile is None:
-            return getattr(spec, section), base, lambda k: (f"fleet.{section}.{k}", None)
-        return (
-            getattr(profile, section), home,
-            lambda k: (f"{section}.{k}", None if lines is None else f"{file}:{lines.of((section, k))}"),
-        )  # fmt: skip
-
-    csv_path, csv_home, _ = of("csv")
-    if "csv" not in said and said & {"devices", "networks"}:
-        csv_path = None
-    if csv_path is not None:
-        path = Path(csv_path).expanduser()
-        path = path if path.is_absolute() else csv_home / path
-        out.roster = at.attempt("fleet.csv", None, lambda: read_roster(path))
-        at.files.append(path)
-        if out.roster is not None:
-            _resolve_roster(out, out.roster, at, path.parent)
-    else:
-        for kind, into, read in (("devices", out.devices, library.device), ("networks", out.networks, library.network)):
-            ratios, folder, place = of(kind)
-            for ref, ratio in ratios.items():
-                got = at.attempt(*place(ref), lambda read=read, ref=ref, folder=folder: read(ref, folder))  # type: ignore[misc]
-                if got is not None:
-                    into[ref] = (got, ratio)  # type: ignore[index]
-    refs, folder, place = of("availability")
-    got_all = [at.process(r.name, r.params, folder, *place(i)) for i, r in enumerate(refs)]
-    out.availability = tuple(p for p in got_all if p is not None)
-    out.offline, out.link_mode = of("offline")[0], of("link_mode")[0]
-    if out.link_mode == "afl-lib":
-        for ref, (network, _) in out.networks.items():
-            if not network.is_uniform:
-                hint = f"use {ref}-afl" if ref in ("wifi", "lte", "nr") else "use wifi-afl, lte-afl or nr-afl"
-                at.problems.append(Problem(f"fleet.networks.{ref}", "link_mode afl-lib needs a network with a uniform range of rates", None, hint))  # fmt: skip
-    out.files = at.files
-    if at.problems:
-        raise ConfigError(at.problems)
-    return out
-
-
-def _resolve_roster(out: Resolved, roster: Roster, at: _Resolver, base: Path) -> None:
-    """The classes that a file of clients names."""
-    for ref, line in roster.devices.items():
-        got = at.attempt("device", f"{roster.path}:{line}", lambda ref=ref: at.library.device(ref, base))  # type: ignore[misc]
-        if got is not None:
-            out.devices[ref] = (got, 0.0)
-    for ref, line in roster.networks.items():
-        link = at.attempt("network", f"{roster.path}:{line}", lambda ref=ref: at.library.network(ref, base))  # type: ignore[misc]
-        if link is not None:
-            out.networks[ref] = (link, 0.0)
-    for ref, line in roster.availabilities.items():
-        process = at.process(ref, {}, base, "availability", f"{roster.path}:{line}")
-        if process is not None:
-            out.others[ref] = (process,)
+__all__ = ["assign", "build_world", "counts"]
 
 
 def build_world(fleet: str | Spec | Resolved, clients: int, seed: int, base_folder: Path = Path()) -> World:
@@ -284,7 +77,7 @@ def counts(ratios: Sequence[float], clients: int) -> list[int]:
 
 
 def assign(ratios: Sequence[float], clients: int, k: int) -> NDArray[np.uint8]:
-    """[clients] class of each client: the counts by largest remainder, dealt out in the order of a hash of the client."""
+    """[clients] class of each client: counts by largest remainder, dealt out in the order of a hash of the client."""
     import numpy as np
 
     if len(ratios) == 1:

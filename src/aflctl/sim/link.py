@@ -53,14 +53,14 @@ class Link:
 
 
 class Fading:
-    """Relative rate of each client's link over time; `advance` lets a transfer go on until it ends or a moment comes."""
+    """Relative rate of each client's link over time."""
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
         self._memo: dict[tuple[int, str, int], array[float]] = {}
 
     def advance(self, link: Link, client: int, way: str, t: int, left: float, until: int) -> tuple[int, float]:
-        """(moment, what is left) of a transfer that would take `left` ns at the client's constant rate; it ends <= until."""
+        """(moment, what is left) when a transfer that needs `left` ns at the constant rate ends, or `until` comes."""
         while True:
             block, at = divmod(t, BLOCK_NS)
             sums = self._sums(link, client, way, block)

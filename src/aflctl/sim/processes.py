@@ -50,7 +50,7 @@ class DelayDropoutParams(Params):
 
 
 class TaskFailureParams(Params):
-    """Either the probability that a task fails, or a hazard per busy second. A hazard replaces the profile's probability."""
+    """Either the probability that a task fails, or a hazard per busy second (it replaces the profile's probability)."""
 
     probability: float | None = Field(None, ge=0, lt=1)
     hazard_per_s: float | None = Field(None, ge=0, allow_inf_nan=False)
@@ -78,7 +78,7 @@ class MarkovParams(Params):
 
 
 class DiurnalParams(Params):
-    """Availability over the local day: its mean, highest over lowest, hour of the peak; `zones_h` are hours ahead of UTC."""
+    """Availability over the local day: mean, highest over lowest, hour of the peak; `zones_h` = hours ahead of UTC."""
 
     mean_availability: float = Field(0.25, gt=0, lt=1)
     swing: float = Field(4.0, ge=1, allow_inf_nan=False)
@@ -114,8 +114,8 @@ class OutageParams(Params):
 
 
 class TraceParams(Params):
-    """Windows from a file: `path` relative to the configuration. Client c follows user c of the file (in the file's order,
-    starting over where there are more clients), or with `assignment: random` a user drawn from its own stream.
+    """Windows from a file, its `path` relative to the configuration. Client c follows user c of the file (in the file's
+    order, starting over where there are more clients), or with `assignment: random` a user drawn from its own stream.
 
     period_s    the trace repeats after this; default: as the file says, else it ends for good
     """

@@ -1,4 +1,4 @@
-"""A fleet as a file of clients: CSV with the columns client, device, network and, if wanted, availability and samples."""
+"""A fleet as a file of clients: CSV with the columns client, device, network and, if wanted, availability, samples."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Roster:
 
 
 def read_roster(path: Path) -> Roster:
-    """Reads and checks a file of clients. Raises ConfigError with file, line and field of every problem (the first 20)."""
+    """Reads and checks a file of clients. Raises ConfigError with file, line and field of the first 20 problems."""
     import numpy as np
 
     problems: list[Problem] = []
@@ -88,7 +88,7 @@ def read_roster(path: Path) -> Roster:
     if max(len(n) for n in named) > 255:
         raise UserError("more than 255 classes of one kind", where=str(path))
     return Roster(
-        path, *places,
+        path, places[0], places[1], places[2],
         np.ascontiguousarray(table[:, 0], np.uint8), np.ascontiguousarray(table[:, 1], np.uint8),
         np.ascontiguousarray(table[:, 2], np.uint8) if named[2] else None,
         table[:, 3].copy() if "samples" in has else None,

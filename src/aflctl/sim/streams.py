@@ -4,16 +4,16 @@ A key is a 64-bit hash of integers and strings, `key(seed, "jitter", client, nth
 
     mix(k + GOLDEN * (i + 1)  mod 2^64)
 
-which is output i of SplitMix64 (Steele, Lea, Flood 2014; constants of Stafford's variant 13) started at k. Everything is
-integer arithmetic of our own, so the bits depend neither on PYTHONHASHSEED nor on the version of a library; normal
-numbers add IEEE arithmetic and `math.log`. Scalars need no numpy; arrays hold the very same bits as scalars.
+which is output i of SplitMix64 (Steele, Lea, Flood 2014; constants of Stafford's variant 13) started at k. All of
+it is integer arithmetic of our own, so the bits depend neither on PYTHONHASHSEED nor on the version of a library;
+normal numbers add IEEE arithmetic and `math.log`. Scalars need no numpy; arrays hold the very same bits as scalars.
 """
 
 from __future__ import annotations
 
 from hashlib import blake2b
 from math import log, sqrt
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
@@ -123,8 +123,8 @@ _FAR_TAIL = (
 )  # fmt: skip
 
 
-def _ratio(x: float, table: tuple[tuple[float, ...], tuple[float, ...]]) -> float:
-    """Quotient of two polynomials of degree 7 by Horner's rule; `x` may be an array."""
+def _ratio(x: Any, table: tuple[tuple[float, ...], tuple[float, ...]]) -> Any:
+    """Quotient of two polynomials of degree 7 by Horner's rule; `x` is a number or an array."""
     (a7, a6, a5, a4, a3, a2, a1, a0), (b7, b6, b5, b4, b3, b2, b1, b0) = table
     top = ((((((a7 * x + a6) * x + a5) * x + a4) * x + a3) * x + a2) * x + a1) * x + a0
     return top / (((((((b7 * x + b6) * x + b5) * x + b4) * x + b3) * x + b2) * x + b1) * x + b0)
@@ -132,8 +132,10 @@ def _ratio(x: float, table: tuple[tuple[float, ...], tuple[float, ...]]) -> floa
 
 def _quantile(p: float) -> float:
     q = p - 0.5
+    z: float
     if -0.425 <= q <= 0.425:
-        return q * _ratio(0.180625 - q * q, _CENTRE)
+        z = q * _ratio(0.180625 - q * q, _CENTRE)
+        return z
     r = sqrt(-log(p if q < 0.0 else 1.0 - p))
     z = _ratio(r - 1.6, _TAIL) if r <= 5.0 else _ratio(r - 5.0, _FAR_TAIL)
     return -z if q < 0.0 else z
@@ -175,13 +177,26 @@ def uniform_of(keys: NDArray[np.uint64]) -> NDArray[np.float64]:
     return (keys >> np.uint64(11)).astype(np.float64) * _TO_UNIT
 
 
+def integers_of(keys: NDArray[np.uint64], n: int) -> NDArray[np.int64]:
+    """`integers` elementwise: the high half of the 128-bit product, by halves of 32 bits; n below 2^63."""
+    import numpy as np
+
+    half, low = np.uint64(32), np.uint64((1 << 32) - 1)
+    n_high, n_low = np.uint64(n >> 32), np.uint64(n & ((1 << 32) - 1))
+    high, rest = keys >> half, keys & low
+    cross = high * n_low + (rest * n_low >> half)
+    second = rest * n_high + (cross & low)
+    top: NDArray[np.uint64] = high * n_high + (cross >> half) + (second >> half)
+    return top.astype(np.int64)
+
+
 def normal_of(keys: NDArray[np.uint64]) -> NDArray[np.float64]:
     """`normal` elementwise; logarithms by `math.log`, because numpy's may differ from it in the last bit."""
     import numpy as np
 
     p = ((keys >> np.uint64(12)).astype(np.float64) + 0.5) * _TO_OPEN
     q = p - 0.5
-    z = q * _ratio(0.180625 - q * q, _CENTRE)  # type: ignore[arg-type]
+    z: NDArray[np.float64] = q * _ratio(0.180625 - q * q, _CENTRE)
     out = np.flatnonzero(np.abs(q) > 0.425)
     if out.size:
         low = q[out] < 0.0
@@ -189,7 +204,7 @@ def normal_of(keys: NDArray[np.uint64]) -> NDArray[np.float64]:
         r = np.sqrt(-np.fromiter(map(log, inside.tolist()), np.float64, out.size))
         tail = np.where(r <= 5.0, _ratio(r - 1.6, _TAIL), _ratio(r - 5.0, _FAR_TAIL))
         z[out] = np.where(low, -tail, tail)
-    return z  # type: ignore[no-any-return]
+    return z
 
 
 def uniforms(k: int, n: int) -> NDArray[np.float64]:

@@ -1,7 +1,8 @@
-"""The fleet under the clock: what a task of a client takes, and who is online. Pure lookups; no answer depends on earlier ones.
+"""The fleet under the clock: what a task of a client takes, and who is online.
 
-Moments and lengths are integers, virtual nanoseconds. All randomness of a task is keyed by (fleet seed, purpose, client,
-nth), `nth` being that client's own dispatch number; that of a link or of availability by (fleet seed, purpose, client).
+Pure lookups: no answer depends on which questions were asked before. Moments and lengths are integers, virtual
+nanoseconds. All randomness of a task is keyed by (fleet seed, purpose, client, nth), `nth` being that client's own
+dispatch number; that of a link or of availability by (fleet seed, purpose, client).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from aflctl.sim.availability import NEVER, Availability
 from aflctl.sim.compute import Device, Work
 from aflctl.sim.link import Fading, Link
+from aflctl.sim.risings import Risings
 from aflctl.sim.streams import fold, key, normal
 
 if TYPE_CHECKING:
@@ -92,6 +94,7 @@ class World:
         self._which = None if clients.availability is None else clients.availability.data
         self._one = availabilities[0]
         self._fading = Fading(seed) if varying else None
+        self._risings = Risings(self.availabilities, clients.availability, self.clients)
         self._k_jitter = key(seed, "jitter")
 
     # ---- who ----
@@ -119,26 +122,7 @@ class World:
 
     def next_any_online(self, t: int, excluded: Callable[[int], bool]) -> int | None:
         """First moment > t at which some client that is not excluded comes online; None = never."""
-        best: int | None = None
-        if all(a.steady for a in self.availabilities):
-            return None
-        for client in range(self.clients):
-            of = self.availability_of(client)
-            if of.steady or excluded(client):
-                continue
-            at = t
-            while best is None or at < best:
-                off = of.off_before(client, at, NEVER if best is None else best)
-                if off is None:
-                    break
-                on = of.next_on(client, off)
-                if on is None:
-                    break
-                if on > t:
-                    best = on if best is None else min(best, on)
-                    break
-                at = on
-        return best
+        return self._risings.after(t, excluded)
 
     # ---- how long ----
     def expected_s(self, client: int, work: Work) -> float:
@@ -164,7 +148,7 @@ class World:
         return self._plan(client, nth, t, work, work.steps, busy / max(1, work.steps), cold, cold + busy)
 
     def shorten(self, trip: Trip, client: int, now: int, steps: int) -> Trip:
-        """The same task cut to `steps` steps; what is computed by `now` stays. A task that is to be lost stays as it is."""
+        """The same task cut to `steps` steps, not below what is done by `now`; one that will be lost stays as it is."""
         if trip.lost_at is not None:
             return trip
         planned = trip.cold_ns + int(trip.per_step_ns * steps + 0.5)
@@ -223,8 +207,12 @@ class World:
         down, up = work.down_bytes * self._down[client], work.up_bytes * self._up[client]
         parts: tuple[tuple[Phase, float, float], ...]
         if self._fading is None:
-            down, up = int(latency + down + 0.5), int(latency + up + 0.5)
-            parts = ("download", down, 0), ("compute", compute, 0), ("offline", delay, 0), ("upload", up, 0)
+            parts = (
+                ("download", int(latency + down + 0.5), 0),
+                ("compute", compute, 0),
+                ("offline", delay, 0),
+                ("upload", int(latency + up + 0.5), 0),
+            )
         else:
             still = int(latency + 0.5)
             parts = ("download", still, down), ("compute", compute, 0), ("offline", delay, 0), ("upload", still, up)
@@ -242,7 +230,8 @@ class World:
             waits = heed and phase != "offline" and not (phase == "compute" and self.offline == "offline-compute")
             if phase == "upload" and not (fixed or fading) and self.offline == "pause":
                 waits = False
-            for left, fades in ((fixed, False), (fading, True)):
+            for amount, fades in ((fixed, False), (fading, True)):
+                left: float = amount
                 while not fades or left > 0:
                     until = NEVER
                     if waits:

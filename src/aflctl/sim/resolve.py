@@ -1,0 +1,261 @@
+"""From the names in a configuration's `fleet` section to profiles, with every problem found at once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, ParamSpec, Protocol, TypeVar
+
+from pydantic import ValidationError
+
+from aflctl.errors import ConfigError, Problem, UnknownName, UserError, suggest
+from aflctl.sim.processes import KINDS, Params
+from aflctl.sim.profiles import DeviceProfile, FleetProfile, Library, NetworkProfile, Profile, validation_problems
+from aflctl.sim.roster import Roster, read_roster
+from aflctl.sim.world import Policy
+from aflctl.sim.yaml_lines import Lines, read_yaml
+
+T = TypeVar("T")
+A = ParamSpec("A")
+SECTIONS = ("devices", "networks", "availability", "offline", "link_mode", "csv")
+
+
+class Ref(Protocol):
+    """A process of availability by name."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def params(self) -> dict[str, Any]: ...
+
+
+class Spec(Protocol):
+    """The fields of a configuration's `fleet` section."""
+
+    @property
+    def name(self) -> str | None: ...
+    @property
+    def devices(self) -> dict[str, float]: ...
+    @property
+    def networks(self) -> dict[str, float]: ...
+    @property
+    def availability(self) -> Sequence[Ref]: ...
+    @property
+    def offline(self) -> Policy: ...
+    @property
+    def link_mode(self) -> str: ...
+    @property
+    def csv(self) -> str | None: ...
+    @property
+    def model_fields_set(self) -> set[str]: ...
+
+
+@dataclass(frozen=True)
+class Process:
+    """One process of availability, its parameters checked; `base` is where its paths start."""
+
+    kind: str
+    params: Params
+    base: Path
+
+    def plain(self) -> list[Any]:
+        """Kind and values; a trace's path is not a value, its content is."""
+        return [self.kind, self.params.model_dump(exclude={"path"})]
+
+
+@dataclass
+class Resolved:
+    """A fleet with every profile read.
+
+    devices, networks   profile and ratio by name, in the order of the configuration
+    others              availability that a file of clients names; `availability` is everybody else's
+    files               every file that entered, profiles of the user's own and traces included
+    """
+
+    devices: dict[str, tuple[DeviceProfile, float]] = field(default_factory=dict)
+    networks: dict[str, tuple[NetworkProfile, float]] = field(default_factory=dict)
+    availability: tuple[Process, ...] = ()
+    others: dict[str, tuple[Process, ...]] = field(default_factory=dict)
+    offline: Policy = "pause"
+    link_mode: str = "constant"
+    roster: Roster | None = None
+    files: list[Path] = field(default_factory=list)
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 over every value that entered; names of files, sources and summaries aside."""
+
+        def plain(profile: Profile, ratio: float) -> list[Any]:
+            return [profile.model_dump(exclude={"sources", "summary", "name"}), ratio]
+
+        content = {
+            "devices": {n: plain(*entry) for n, entry in self.devices.items()},
+            "networks": {n: plain(*entry) for n, entry in self.networks.items()},
+            "availability": [p.plain() for p in self.availability],
+            "others": {n: [p.plain() for p in all_of] for n, all_of in self.others.items()},
+            "offline": self.offline,
+            "link_mode": self.link_mode,
+            "data": [sha256(p.read_bytes()).hexdigest() for p in self.files if p.suffix not in (".yaml", ".yml")],
+        }
+        return sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class _Voice:
+    """Who says a section: the configuration, or a fleet file with its lines; relative paths start at `folder`."""
+
+    says: Any
+    folder: Path
+    file: Path | None = None
+    lines: Lines | None = None
+
+    def place(self, section: str, entry: str | int) -> tuple[str, str | None]:
+        """(dotted path, file:line) of an entry."""
+        if self.file is None or self.lines is None:
+            return f"fleet.{section}.{entry}", None
+        return f"{section}.{entry}", f"{self.file}:{self.lines.of((section, entry))}"
+
+
+class _NoCsv:
+    csv = None
+
+
+class _Resolver:
+    """Resolves names and collects every problem on the way."""
+
+    def __init__(self, base: Path) -> None:
+        self.library, self.problems, self.files = Library(base), list[Problem](), list[Path]()
+
+    def attempt(
+        self, place: tuple[str, str | None], work: Callable[A, T], *args: A.args, **kwargs: A.kwargs
+    ) -> T | None:
+        """What `work` returns, or None and a problem at `place`."""
+        path, where = place
+        try:
+            return work(*args, **kwargs)
+        except ConfigError as error:
+            self.problems += error.problems
+        except UserError as error:
+            message = error.message if isinstance(error, UnknownName) else str(error).split("\nhint: ")[0]
+            self.problems.append(Problem(path, message, where, error.hint))
+        return None
+
+    def process(
+        self, ref: str, given: Mapping[str, Any], folder: Path, place: tuple[str, str | None]
+    ) -> Process | None:
+        """One process, with the parameters given here over those of its profile."""
+        profile = self.attempt(place, self.library.availability, ref, folder)
+        if profile is None:
+            return None
+        path, where = place
+        model = KINDS.get(profile.kind)
+        if model is None:
+            hint = suggest(profile.kind, KINDS)
+            self.problems.append(Problem(path, f"{ref} has an unknown kind {profile.kind!r}", where, hint))
+            return None
+        params = {k: v for k, v in profile.params.items() if not ("hazard_per_s" in given and k == "probability")}
+        try:
+            checked = model.model_validate({**params, **given})
+        except ValidationError as error:
+            for found in validation_problems(error, set(model.model_fields), "", Lines()):
+                dotted = f"{path}.{found.path}" if found.path else path
+                self.problems.append(Problem(dotted, found.message, where, found.hint))
+            return None
+        if (named := getattr(checked, "path", None)) is not None:
+            self.files.append(_below(folder, named))
+        return Process(profile.kind, checked, folder)
+
+    def fleet_file(self, name: str) -> tuple[FleetProfile, Path, Lines]:
+        """A named fleet with its file and lines."""
+        found = self.library.find("fleets", name)
+        self.files.append(found.path)
+        return self.library.fleet(name), found.path, read_yaml(found.path)[1]
+
+
+def resolve(fleet: str | Spec, base: Path = Path()) -> Resolved:
+    """Reads every profile that a fleet names; paths in a configuration are relative to `base`, its folder.
+
+    Raises ConfigError with all problems: those of the configuration have paths that begin with `fleet` and no place,
+    those of files have theirs.
+    """
+    at, out = _Resolver(base), Resolved()
+    own = _Voice(fleet, base)
+    voices = dict.fromkeys(SECTIONS, own)
+    name = fleet if isinstance(fleet, str) else fleet.name
+    if name is not None:
+        read = at.attempt(("fleet", None), at.fleet_file, name)
+        if read is None:
+            raise ConfigError(at.problems)
+        profile, file, lines = read
+        said = set() if isinstance(fleet, str) else fleet.model_fields_set
+        base_voice = _Voice(profile, file.parent, file, lines)
+        voices = {s: own if s in said else base_voice for s in SECTIONS}
+        if "csv" not in said and said & {"devices", "networks"}:
+            voices["csv"] = _Voice(_NoCsv, base)
+
+    csv = voices["csv"]
+    if csv.says.csv is not None:
+        path = _below(csv.folder, csv.says.csv)
+        at.files.append(path)
+        out.roster = at.attempt(("fleet.csv", None), read_roster, path)
+        if out.roster is not None:
+            _classes_of(out.roster, out, at)
+    else:
+        voice = voices["devices"]
+        for ref, ratio in voice.says.devices.items():
+            device = at.attempt(voice.place("devices", ref), at.library.device, ref, voice.folder)
+            if device is not None:
+                out.devices[ref] = (device, ratio)
+        voice = voices["networks"]
+        for ref, ratio in voice.says.networks.items():
+            network = at.attempt(voice.place("networks", ref), at.library.network, ref, voice.folder)
+            if network is not None:
+                out.networks[ref] = (network, ratio)
+    voice = voices["availability"]
+    found = [
+        at.process(ref.name, ref.params, voice.folder, voice.place("availability", i))
+        for i, ref in enumerate(voice.says.availability)
+    ]
+    out.availability = tuple(p for p in found if p is not None)
+    out.offline, out.link_mode = voices["offline"].says.offline, voices["link_mode"].says.link_mode
+    _check_mode(out, voices["networks"], at)
+    if at.problems:
+        raise ConfigError(at.problems)
+    out.files = at.files
+    return out
+
+
+def _classes_of(roster: Roster, out: Resolved, at: _Resolver) -> None:
+    """Reads the profiles that a file of clients names; relative paths in it start at its folder."""
+    folder = roster.path.parent
+    for ref, line in roster.devices.items():
+        device = at.attempt(("device", f"{roster.path}:{line}"), at.library.device, ref, folder)
+        if device is not None:
+            out.devices[ref] = (device, 0.0)
+    for ref, line in roster.networks.items():
+        network = at.attempt(("network", f"{roster.path}:{line}"), at.library.network, ref, folder)
+        if network is not None:
+            out.networks[ref] = (network, 0.0)
+    for ref, line in roster.availabilities.items():
+        process = at.process(ref, {}, folder, ("availability", f"{roster.path}:{line}"))
+        if process is not None:
+            out.others[ref] = (process,)
+
+
+def _check_mode(out: Resolved, voice: _Voice, at: _Resolver) -> None:
+    """AFL-Lib's mode knows uniform ranges of rates only."""
+    if out.link_mode != "afl-lib":
+        return
+    for ref, (network, _) in out.networks.items():
+        if not network.is_uniform:
+            path, where = voice.place("networks", ref)
+            hint = f"use {ref}-afl" if ref in ("wifi", "lte", "nr") else "use wifi-afl, lte-afl or nr-afl"
+            at.problems.append(Problem(path, "link_mode afl-lib needs a uniform range of rates", where, hint))
+
+
+def _below(folder: Path, name: str) -> Path:
+    path = Path(name).expanduser()
+    return path if path.is_absolute() else folder / path
