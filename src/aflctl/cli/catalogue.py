@@ -62,9 +62,10 @@ def detail(kind: str, name: str, *, runs_dir: Path | None = None) -> Detail:
 
 def _entry_row(registry: Registry, kind: str, entry: Entry, check: bool) -> dict[str, Any]:
     broken = entry.broken
-    if check and broken is None:
+    if check:
         try:
             registry.load(kind, f"{entry.distribution}/{entry.name}")
+            broken = None  # what the text did not show, importing did
         except errors.AflctlError as error:
             broken = f"{error.message} ({error.where})" if error.where else error.message
     return {
@@ -168,7 +169,7 @@ def _distribution_rows(check: bool) -> list[dict[str, Any]]:
                 if row["broken"]
             ]
             broken = f"does not load: {', '.join(sick)}" if sick else None
-        counts = ", ".join(f"{len(entries)} {kind if len(entries) > 1 else plugins.word(kind)}" for kind, entries in offers.items())
+        counts = ", ".join(f"{len(e)} {kind if len(e) > 1 else plugins.word(kind)}" for kind, e in offers.items())
         result.append({"name": name, "version": version, "offers": counts, "broken": broken})
     return result
 

@@ -26,7 +26,11 @@ _WANTED = {
 
 
 def place(origins: Mapping[Keys, Origin], keys: Keys) -> str | None:
-    """Where the value at `keys`, or the nearest thing around it, was written."""
+    """Where the value at `keys` was written, or something inside it, or the nearest thing around it."""
+    if keys not in origins:
+        inside = next((o for k, o in origins.items() if k[: len(keys)] == keys), None)
+        if inside is not None:
+            return inside.where
     for end in range(len(keys), 0, -1):
         if keys[:end] in origins:
             return origins[keys[:end]].where
@@ -71,7 +75,7 @@ def _collect(
 def number_traps(
     model: type[BaseModel], data: Any, base: Keys, origins: Mapping[Keys, Origin]
 ) -> tuple[list[Problem], Any]:
-    """Truth values where a number belongs, which pydantic would read as 0 and 1; and the data without them."""
+    """Values that pydantic would take for a number: truth values (0 and 1), nan and inf; and the data without them."""
     if not isinstance(data, Mapping):
         return [], data
     found: list[Problem] = []
@@ -79,9 +83,12 @@ def number_traps(
     for key, value in data.items():
         info = model.model_fields.get(key)
         keys = (*base, key)
-        if info is not None and isinstance(value, bool) and takes_number_only(info):
-            found.append(Problem(".".join(keys), f"must be a number; got {shown(value)}", place(origins, keys)))
-            continue
+        if info is not None and takes_number_only(info):
+            endless = isinstance(value, float) and not math.isfinite(value)
+            if endless or isinstance(value, bool):
+                wanted = "a finite number" if endless else "a number"
+                found.append(Problem(".".join(keys), f"must be {wanted}; got {shown(value)}", place(origins, keys)))
+                continue
         inner = model_inside(info.annotation) if info is not None and isinstance(value, Mapping) else None
         if inner is not None:
             more, value = number_traps(inner, value, keys, origins)

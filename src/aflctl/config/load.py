@@ -163,6 +163,8 @@ def _instantiate(
         if isinstance(value, Mapping) and "name" not in value:
             known = ", ".join(registry.names(kind)) or "none is there"
             note(f"must name one of the {kind}", f"add the key 'name': {known}")
+        elif isinstance(value, Mapping):
+            note(f"must be text; got {check.shown(name)}", at=(*keys, "name"))
         return None  # the schema reports every other shape
     title = name if not plugins.is_local(name) else name.rpartition(":")[2]
     try:

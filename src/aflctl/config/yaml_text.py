@@ -17,6 +17,7 @@ MAX_BYTES = 1 << 20
 MAX_NODES = 50_000
 MAX_DEPTH = 50
 
+_BREAKS = set("\r\x85\u2028\u2029\ufeff")
 _TAG = "tag:yaml.org,2002:"
 _SCALARS = ("null", "bool", "int", "float", "str")
 _PATTERNS = {
@@ -73,6 +74,8 @@ def parse(text: str) -> Document:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
         said = ", ".join(p for p in (error.context, error.problem) if p)
+        if error.context_mark is not None and mark is not error.context_mark:
+            said += f" (it began in line {error.context_mark.line + 1})"
         if "'\\t'" in said:
             said = "a tab cannot indent; use spaces"
         document.mistakes.append(Mistake(f"not readable as YAML: {said}", line, column))
@@ -165,7 +168,13 @@ def _represent_row(dumper: yaml.SafeDumper, data: _Row) -> yaml.Node:
     return dumper.represent_sequence(f"{_TAG}seq", list(data), flow_style=True)
 
 
+def _represent_text(dumper: yaml.SafeDumper, data: str) -> yaml.Node:
+    """Line breaks that are not plain newlines survive only in double quotes."""
+    return dumper.represent_scalar(f"{_TAG}str", data, style='"' if _BREAKS & set(data) else None)
+
+
 _Dumper.add_representer(_Row, _represent_row)
+_Dumper.add_representer(str, _represent_text)
 
 
 def _rows(value: Any) -> Any:
