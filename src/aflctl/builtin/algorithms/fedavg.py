@@ -99,7 +99,8 @@ class FedAvg(Algorithm[RoundState]):
 
     def _close(self, state: RoundState, fleet: Fleet) -> Step[RoundState]:
         w, opt = self.server_optimizer.step(state.w, state.acc.div_(state.total), state.opt)
-        return Step(RoundState(w, state.acc.zero_(), opt, times=self._draws(fleet)), advanced=True)
+        state.acc.zero_()
+        return Step(replace(state, w=w, opt=opt, total=0.0, got=0, times=self._draws(fleet), drawn={}), advanced=True)
 
     def recall(self, state: RoundState, fleet: Fleet) -> dict[int, Recall]:
         return self.round.recall(fleet)

@@ -53,11 +53,18 @@ class FedBuff(Algorithm[BufferState]):
         return BufferState(setup.init, setup.init.new_zeros(setup.size), self.server_optimizer.init(setup.init))
 
     def receive(self, state: BufferState, update: Update, fleet: Fleet) -> Step[BufferState]:
-        p = float(update.samples) if self.weighting == "samples" else 1.0
-        weight = p * self.staleness(update.staleness)
+        return self._add(state, update, self._base(update) * self.staleness(update.staleness), fleet)
+
+    def _base(self, update: Update) -> float:
+        return float(update.samples) if self.weighting == "samples" else 1.0
+
+    def _add(self, state: BufferState, update: Update, weight: float, fleet: Fleet) -> Step[BufferState]:
         state.acc.add_(update.delta, alpha=weight)
-        state = replace(state, total=state.total + p, got=state.got + 1)
-        return replace(self._flush(state) if state.got >= self.buffer_size else Step(state), weight=weight)
+        state = replace(state, total=state.total + self._base(update), got=state.got + 1)
+        return replace(self._flush(state) if self._full(state, fleet) else Step(state), weight=weight)
+
+    def _full(self, state: BufferState, fleet: Fleet) -> bool:
+        return state.got >= self.buffer_size
 
     def _flush(self, state: BufferState) -> Step[BufferState]:
         w, opt = self.server_optimizer.step(state.w, state.acc.div_(state.total), state.opt)
