@@ -22,8 +22,10 @@ def epoch_order(rng: np.random.Generator, n: int, epochs: int) -> Tensor:
 class Feed:
     """Gathers batches: raw arrays stay as they are in memory and are scaled on the fly, into fresh memory."""
 
-    def __init__(self, spec: DataSpec) -> None:
-        self._scale = [_scaling(m) for m in spec.modalities]
+    def __init__(self, spec: DataSpec, device: str = "cpu") -> None:
+        self.device = torch.device(device)
+        scales = [_scaling(m) for m in spec.modalities]
+        self._scale = [None if s is None else (s[0].to(self.device), s[1].to(self.device)) for s in scales]
         self._ones: dict[tuple[int, ...], Tensor] = {}
         self._modalities = len(spec.modalities)
 
@@ -50,7 +52,7 @@ class Feed:
         """A shared constant."""
         got = self._ones.get(shape)
         if got is None:
-            got = self._ones[shape] = torch.ones(shape)
+            got = self._ones[shape] = torch.ones(shape, device=self.device)
         return got
 
     def _one(self, x: Tensor, i: int) -> Tensor:

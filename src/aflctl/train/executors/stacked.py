@@ -18,7 +18,7 @@ from torch.func import vmap
 from aflctl.api import Batch, Job, overrides
 from aflctl.train.jobs import Kit, Spec, Trained, train
 from aflctl.train.optimizers import clip_, optimizer
-from aflctl.train.task import aligned
+from aflctl.train.task import aligned, mean_loss
 
 if TYPE_CHECKING:
     from aflctl.train.batches import Feed
@@ -89,7 +89,12 @@ class Stack:
         for r, s in enumerate(specs):
             epochs = torch.tensor([s.lr[min(e, len(s.lr) - 1)] for e in range(-(-s.steps // s.per_epoch))])
             rates[: s.steps, r] = epochs.repeat_interleave(s.per_epoch)[: s.steps]
-        self.rates = rates
+        self.rates = rates.to(kit.feed.device)
+        self.first_rate = rates[:, 0].tolist()
+        self._sent = {n: _stack([s.sent[n] for s in specs]) for n in specs[0].sent}
+        self._columns = torch.tensor(
+            [[0.0] * len(specs)] + [[float(getattr(s, n)) for s in specs] for n in ("per_epoch", "planned", "samples")]
+        ).to(kit.feed.device)
         self.same_rate = [bool((rates[t, : self.active(t)] == rates[t, 0]).all()) for t in range(self.steps[0])]
 
     def active(self, t: int) -> int:
@@ -101,10 +106,16 @@ class Stack:
         task = self.kit.task
         task.training(True)
         task.running = task.buffers
-        (self._blocks if plain else self._vectors)()
-        losses = [v.tolist() for v in self.values]
-        for r, out in enumerate(self.out):
-            out.losses = [losses[t][r] for t in range(self.steps[r])]
+        task.stacking(True)
+        try:
+            (self._blocks if plain else self._vectors)()
+        finally:
+            task.stacking(False)
+        flat, at = torch.cat(self.values).tolist(), 0
+        for values in self.values:
+            for r in range(len(values)):
+                self.out[r].losses.append(flat[at + r])
+            at += len(values)
         return self.out
 
     # ---- default hooks: one block per parameter ----
@@ -113,7 +124,7 @@ class Stack:
         w, memory = self._begin()
         blocks = [b.contiguous() for b in task.cut(w)]
         rules = [optimizer(local, b) for b in blocks]
-        lossy = vmap(lambda parts, batch: task.loss_of(parts, batch))
+        forward = vmap(task.logits_of)
         k = len(self.specs)
         for t in range(self.steps[0]):
             if (now := self.active(t)) < k:
@@ -122,14 +133,15 @@ class Stack:
                 for rule in rules:
                     rule.keep(k)
             leaves = [b.detach().requires_grad_() for b in blocks]
-            values = lossy(leaves, self.batches.at(t, k))
+            batch = self.batches.at(t, k)
+            values = mean_loss(forward(leaves, batch.x, batch.present), batch)
             grads = list(torch.autograd.grad(values.sum(), leaves))
             if local.clip_norm is not None:
                 norms = torch.stack([g.reshape(k, -1).square().sum(1) for g in grads]).sum(0).sqrt()
                 factor = (local.clip_norm / norms.clamp(min=1e-12)).clamp(max=1.0)
                 grads = [g.mul_(factor.view(-1, *[1] * (g.dim() - 1))) for g in grads]
+            rate = self._rate(t, k)
             for block, rule, g in zip(blocks, rules, grads, strict=True):
-                rate = self._rate(t, k)
                 rule.step(block, g, rate if isinstance(rate, float) else rate.view(-1, *[1] * (block.dim() - 1)))
             self.values.append(values.detach())
             for r in self._marked(t, k):
@@ -186,15 +198,12 @@ class Stack:
         return w.detach().clone(memory_format=torch.contiguous_format), memory
 
     def _job(self, t: int, k: int, memory: dict[str, Tensor]) -> Job:
-        specs = self.specs[:k]
-        epochs = torch.tensor([float(t // s.per_epoch) for s in specs])
-        return Job(
-            {n: _stack([s.sent[n] for s in specs]) for n in specs[0].sent}, memory, self.rates[t, :k], torch.full((k,), float(t)),
-            epochs, torch.tensor([float(s.planned) for s in specs]), torch.tensor([float(s.samples) for s in specs]),
-        )  # fmt: skip
+        sent = self._sent = {n: v[:k] for n, v in self._sent.items()}
+        column = self._columns[:, :k]
+        return Job(sent, memory, self.rates[t, :k], column[0] * 0 + t, (t // column[1]), column[2], column[3])
 
     def _rate(self, t: int, k: int) -> float | Tensor:
-        return float(self.rates[t, 0]) if self.same_rate[t] else self.rates[t, :k]
+        return self.first_rate[t] if self.same_rate[t] else self.rates[t, :k]
 
     def _marked(self, t: int, k: int) -> list[int]:
         return [
@@ -210,19 +219,19 @@ class Batches:
     def __init__(self, feed: Feed, specs: Sequence[Spec]) -> None:
         self.feed, self.data = feed, specs[0].data
         longest, width = max(s.steps for s in specs), max(min(s.batch_size, s.samples) for s in specs)
-        self.rows = torch.zeros(longest, len(specs), width, dtype=torch.int64)
-        self.mask = torch.zeros(longest, len(specs), width)
+        rows = torch.zeros(longest, len(specs), width, dtype=torch.int64)
+        mask = torch.zeros(longest, len(specs), width)
         shift, shared = 0, all(s.data.y is self.data.y for s in specs)
         for r, s in enumerate(specs):
-            base = s.data.rows
-            for t in range(s.steps):
-                at = s.at(t)
-                self.rows[t, r, : len(at)] = (at if base is None else base[at]) + shift
-                self.mask[t, r, : len(at)] = 1.0
+            at, there = padded(s, width)
+            rows[: s.steps, r] = (at if s.data.rows is None else s.data.rows[at]) + shift
+            mask[: s.steps, r] = there
             shift += 0 if shared else len(s.data.y)
         if not shared:
-            self.data = _joined(specs)
-        self.full = [bool(self.mask[t, : sum(1 for s in specs if s.steps > t)].all()) for t in range(longest)]
+            self.data = joined(specs)
+        counts = [sum(1 for s in specs if s.steps > t) for t in range(longest)]
+        self.full = [bool(mask[t, :k].all()) for t, k in enumerate(counts)]
+        self.rows, self.mask = rows.to(feed.device), mask.to(feed.device)
 
     def at(self, t: int, k: int) -> Batch:
         """[k, B, ...] step t of the first k rows."""
@@ -237,8 +246,8 @@ class Batches:
 def whole(feed: Feed, specs: Sequence[Spec]) -> Batch:
     """[K, widest, ...] all local data of every row, padded with its first sample."""
     widest = max(s.samples for s in specs)
-    parts = [feed.raw(s.data, torch.arange(widest) % s.samples) for s in specs]
-    mask = torch.stack([(torch.arange(widest) < s.samples).float() for s in specs])
+    parts = [feed.raw(s.data, torch.arange(widest, device=feed.device) % s.samples) for s in specs]
+    mask = torch.stack([(torch.arange(widest, device=feed.device) < s.samples).float() for s in specs])
     first = parts[0][0]
     x: Any = (
         tuple(torch.stack([p[0][m] for p in parts]) for m in range(len(first)))
@@ -255,7 +264,17 @@ def _stack(tensors: Sequence[Tensor]) -> Tensor:
     return torch.stack(list(tensors))
 
 
-def _joined(specs: Sequence[Spec]) -> Any:
+def padded(spec: Spec, width: int) -> tuple[Tensor, Tensor]:
+    """[steps, width] positions of every step's batch and a mask over them; the last batch of an epoch may be short."""
+    epochs, size = -(-spec.steps // spec.per_epoch), spec.batch_size
+    at = torch.zeros(epochs, spec.per_epoch * size, dtype=torch.int64)
+    there = torch.zeros(epochs, spec.per_epoch * size)
+    at[:, : spec.samples] = spec.order[:epochs]
+    there[:, : spec.samples] = 1.0
+    return at.view(-1, size)[: spec.steps, :width], there.view(-1, size)[: spec.steps, :width]
+
+
+def joined(specs: Sequence[Spec]) -> Any:
     from aflctl.api import Samples
 
     parts = [s.data for s in specs]
