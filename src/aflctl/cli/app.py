@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import errno
-import importlib
 import os
 import sys
 import traceback
 from collections.abc import Sequence
 from contextlib import nullcontext
-from importlib.util import find_spec
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
 
 from aflctl import __version__, errors
-from aflctl.cli import config, console, run
+from aflctl.cli import compare, config, console, run, show
 from aflctl.cli import list as listing
 
 EPILOG = (
@@ -23,7 +22,6 @@ EPILOG = (
     "130 interrupted, can be continued."
 )
 _REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
-_OPTIONAL = ("show", "compare")
 
 app = typer.Typer(
     name="aflctl",
@@ -54,9 +52,8 @@ def _root(
 
 app.command("run")(run.run)
 app.command("list")(listing.list_)
-for _name in _OPTIONAL:
-    if find_spec(f"aflctl.cli.{_name}") is not None:
-        app.command(_name)(getattr(importlib.import_module(f"aflctl.cli.{_name}"), _name))
+app.command("show")(show.show)
+app.command("compare")(compare.compare)
 app.add_typer(config.app, name="config")
 
 
@@ -98,7 +95,15 @@ def _tell(error: errors.AflctlError, wants_json: bool) -> int:
     if os.environ.get("AFLCTL_TRACEBACK"):
         console.err("".join(traceback.format_exception(error)).rstrip())
     if wants_json:
-        console.json_error(error.exit_code, error.message, error.hint, error.where)
+        problems = list(error.problems) if isinstance(error, errors.ConfigError) else []
+        first = problems[0] if problems else None
+        console.json_error(
+            error.exit_code,
+            error.message,
+            error.hint or (first.hint if first else None),
+            error.where or (first.where if first else None),
+            [asdict(p) for p in problems],
+        )
     else:
         console.error(error)
     return error.exit_code

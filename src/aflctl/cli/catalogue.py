@@ -270,9 +270,8 @@ def _preset(name: str) -> Detail:
 
 
 def _run_rows(runs_dir: Path | None) -> list[dict[str, Any]]:
-    from aflctl.engine import runs_root
     from aflctl.runs.load import Run
-    from aflctl.runs.rundir import all_runs
+    from aflctl.runs.rundir import all_runs, runs_root
 
     return [_run_row(Run(path)) for path in all_runs(runs_root(runs_dir))]
 
@@ -298,9 +297,8 @@ def _run_row(run: Any) -> dict[str, Any]:
 
 
 def _run(name: str, runs_dir: Path | None) -> Detail:
-    from aflctl.engine import runs_root
     from aflctl.runs.load import Run
-    from aflctl.runs.rundir import find
+    from aflctl.runs.rundir import find, runs_root
 
     row = _run_row(Run(find(name, runs_root(runs_dir))))
     lines = [(k, v) for k, v in row.items() if v is not None and k != "name"]

@@ -68,8 +68,9 @@ def validate(config: ConfigArgument = None, set_: SetOption = None, json: JsonOp
 
 def _load(config: str | None, sets: list[str] | None) -> Loaded:
     from aflctl.config.load import load
+    from aflctl.engine.checks import CHECKS
 
-    return load(config, sets or ())
+    return load(config, sets or (), checks=CHECKS)
 
 
 def _commented(text: str, loaded: Loaded) -> str:

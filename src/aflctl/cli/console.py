@@ -98,9 +98,16 @@ def error(problem: AflctlError | str, *, hint: str | None = None, where: str | N
         err(f"{_styled('hint:', '1', sys.stderr)} {hint}")
 
 
-def json_error(code: int, message: str, hint: str | None = None, where: str | None = None) -> None:
-    """The document of a `--json` command that failed."""
-    json_document("error", {"error": {"code": code, "message": message, "hint": hint, "where": where}})
+def json_error(
+    code: int,
+    message: str,
+    hint: str | None = None,
+    where: str | None = None,
+    problems: Sequence[Mapping[str, Any]] = (),
+) -> None:
+    """The document of a `--json` command that failed; `problems` are the single mistakes of a configuration."""
+    error = {"code": code, "message": message, "hint": hint, "where": where}
+    json_document("error", {"error": {**error, "problems": list(problems)} if problems else error})
 
 
 def is_terminal(stream: TextIO) -> bool:

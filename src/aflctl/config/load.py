@@ -57,7 +57,7 @@ def load(
     """Reads, overlays, checks and resolves a configuration; None is the preset quickstart.
 
     `flags` maps dotted keys to values, None meaning not given. `checks` are asked for further problems once the
-    configuration is sound in itself. Raises ConfigError with all problems, UnknownName where there is no such file or
+    schema is content. Raises ConfigError with all problems, UnknownName where there is no such file or
     preset, PluginBroken where a named plug-in does not load and nothing else is wrong.
     """
     registry = registry or plugins.registry()
@@ -87,8 +87,7 @@ def load(
         config = Config.model_validate(clean)
     except ValidationError as error:
         found += check.problems(error, Config, given.data, (), given.origins, "")
-    if config is not None and not found and not broken:
-        config = _resolved(config, objects)
+    if config is not None:
         for further in checks:
             found += [_placed(problem, given) for problem in further(config, given.base)]
     if found:
@@ -98,6 +97,7 @@ def load(
         raise broken[0][1]
     if config is None:
         raise errors.ConfigError([errors.Problem("", "is not valid", given.label)])
+    config = _resolved(config, objects)
     return Loaded(
         config, _origins(config, given), given.path, given.base, given.preset, objects, tuple(sets), dict(flags)
     )

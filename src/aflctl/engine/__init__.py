@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from aflctl import __version__
 from aflctl.config.load import Loaded, load, to_yaml
+from aflctl.engine.checks import CHECKS
 from aflctl.errors import AflctlError, Interrupted
 from aflctl.plan import Plan, resolve
 from aflctl.runs import provenance
@@ -53,7 +54,7 @@ def run(
 
     `begun` is told the run's directory and a note before training starts, `progress` each evaluation.
     """
-    loaded = load(source, sets=sets, flags=flags or {})
+    loaded = load(source, sets=sets, flags=flags or {}, checks=CHECKS)
     plan = resolve(loaded)
     import torch
 
