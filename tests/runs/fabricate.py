@@ -156,9 +156,8 @@ def record(folder: Path, algorithm: str, seed: int, top: float, updates: int) ->
                 if used % 20 == 0:
                     evaluate(now, used)
             launch(now)
-    return _summary(
-        rows, histogram, groups, causes, by_client, {"tasks": task, "lost": lost, "flying": len(heap), "virtual_s": now}
-    )
+    ended = {"tasks": task, "lost": lost, "flying": len(heap), "virtual_s": now, "took_part": len(nth)}
+    return _summary(rows, histogram, groups, causes, by_client, ended)
 
 
 def _summary(
@@ -181,6 +180,7 @@ def _summary(
     def point(row: MetricRow) -> dict[str, Any]:
         return {k: getattr(row, k) for k in ("update", "version", "virtual_s", "accuracy", "loss", "macro_f1")}
 
+    took_part = totals.pop("took_part")
     last, best = rows[-1], max(rows, key=lambda row: row.accuracy or 0)
     hits = {f"{t:g}": next((row for row in rows if (row.accuracy or 0) >= t), None) for t in (0.5, 0.8, 0.9)}
     keys = ("update", "version", "virtual_s", "bytes_down", "bytes_up", "energy_j")
@@ -197,7 +197,7 @@ def _summary(
         },
         "staleness": {**of(histogram), "by_device": {d: of(c) for d, c in sorted(groups.items())}, "by_cause": causes},
         "participation": {
-            "clients": 60, "took_part": len(by_client), "most": most, "share_of_most": most / sum(by_client.values()),
+            "clients": 60, "took_part": took_part, "most": most, "share_of_most": most / sum(by_client.values()),
         },
         "invariants": {"parts_sum": True},
         "model": {"parameters": 8970, "flops_per_sample": 17800.0},

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from aflctl.report.histogram import Histogram, binned, bins, spark
-from aflctl.report.statistics import by_device, counts_of
-from aflctl.report.wording import count, percent, plural, scaled, seconds, short
+from aflctl.report.statistics import by_device, counts_of, noted_targets
+from aflctl.report.wording import count, number, percent, plural, scaled, seconds, short
 from aflctl.runs.records import CAUSES
 
 if TYPE_CHECKING:
@@ -27,6 +27,11 @@ def _of(section: Mapping[str, Any], *path: str) -> Any:
     for key in path:
         value = value.get(key) if isinstance(value, Mapping) else None
     return value
+
+
+def _section(document: Mapping[str, Any], *path: str) -> Mapping[str, Any]:
+    value = _of(document, *path)
+    return value if isinstance(value, Mapping) else {}
 
 
 def plugin(config: Mapping[str, Any], *path: str) -> str:
@@ -52,8 +57,7 @@ def title(config: Mapping[str, Any]) -> str:
 
 def facts(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     """(what, how much) for each line of the result table."""
-    final, best = _of(summary, "final") or {}, _of(summary, "best") or {}
-    totals, staleness = _of(summary, "totals") or {}, _of(summary, "staleness") or {}
+    final, best, totals, staleness = (_section(summary, key) for key in ("final", "best", "totals", "staleness"))
     lines = [("accuracy", _accuracy(final, best))]
     if final.get("personal_accuracy") is not None:
         lines.append(("personal accuracy", f"final {percent(final['personal_accuracy'])}"))
@@ -64,32 +68,26 @@ def facts(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     ]
     if losses:
         lines.append(("at the end", ", ".join(losses)))
-    hits = _of(summary, "time_to_target") or {}
-    for target in sorted((t for t in hits if hits[t]), key=float)[-2:]:
-        hit = hits[target]
-        lines.append(
-            (
-                f"reached {percent(float(target), 1 if 1000 * float(target) % 10 else 0)}",
-                f"after {seconds(hit.get('virtual_s'))}, {count(hit.get('update'))} updates",
-            )
-        )
+    for target, hit in list(noted_targets(summary).items())[-2:]:
+        what = f"reached {percent(target, 1 if round(1000 * target) % 10 else 0)}"
+        lines.append((what, f"after {seconds(hit['virtual_s'])}, {count(hit['update'])} updates"))
     reason = summary.get("stop_reason")
     lines.append(("virtual time", seconds(totals.get("virtual_s")) + (f" (stopped by {reason})" if reason else "")))
     lines.append(("updates", _updates(totals)))
     if staleness.get("count", 1):
         mean, median, most, top = (short(staleness.get(k)) for k in ("mean", "p50", "p95", "max"))
         lines.append(("staleness", f"mean {mean}, median {median}, 95 % up to {most}, max {top}"))
-    causes = _of(staleness, "by_cause") or {}
+    causes = {cause: number(_of(staleness, "by_cause", cause)) or 0.0 for cause in CAUSES}
     whole = sum(causes.values())
     if whole:
-        shares = sorted(((causes.get(c, 0) / whole, c) for c in CAUSES), reverse=True)
+        shares = sorted(((share / whole, cause) for cause, share in causes.items()), reverse=True)
         lines.append(
             ("caused by", ", ".join(f"{cause} {percent(share, 0)}" for share, cause in shares if share >= 0.005))
         )
     lines.append(("traffic", f"{scaled(totals.get('bytes_down'), 'B')} down, {scaled(totals.get('bytes_up'), 'B')} up"))
     if totals.get("energy_j"):
         lines.append(("energy of clients", scaled(totals["energy_j"], "J")))
-    lines.append(("participation", _participation(_of(summary, "participation") or {})))
+    lines.append(("participation", _participation(_section(summary, "participation"))))
     host = _of(summary, "host", "run_s")
     if host is not None:
         lines.append(("host time", seconds(host)))
@@ -104,18 +102,20 @@ def _accuracy(final: Mapping[str, Any], best: Mapping[str, Any]) -> str:
 def _updates(totals: Mapping[str, Any]) -> str:
     parts = [f"{count(totals.get('updates'))} used"]
     parts += [f"{count(totals[k])} {k}" for k in ("lost", "rejected", "cancelled", "interrupted") if totals.get(k)]
-    return f"{', '.join(parts)}; {plural(int(totals.get('versions') or 0), 'version')}"
+    return f"{', '.join(parts)}; {plural(totals.get('versions'), 'version')}"
 
 
 def _participation(section: Mapping[str, Any]) -> str:
-    took = f"{count(section.get('took_part'))} of {plural(int(section.get('clients') or 0), 'client')}"
+    took = f"{count(section.get('took_part'))} of {plural(section.get('clients'), 'client')}"
     share = section.get("share_of_most")
     return took + (f"; the busiest sent {percent(share)} of the updates" if share else "")
 
 
 def warnings(summary: Mapping[str, Any]) -> list[str]:
     """The run's warnings as lines."""
-    found = summary.get("warnings") or []
+    found = summary.get("warnings")
+    if not isinstance(found, list):
+        return []
     return [str(w.get("message", w)) if isinstance(w, Mapping) else str(w) for w in found]
 
 
@@ -148,6 +148,14 @@ class Result:
         yield _devices(self.run, counts, options.ascii_only)
 
 
+def terminal(run: Run) -> RenderableType:
+    """What ran, the result table, the staleness histogram."""
+    from rich.console import Group
+    from rich.text import Text
+
+    return Group(Text(title(run.config), style="bold"), Text(""), Result(run))
+
+
 def _devices(run: Run, counts: Mapping[tuple[str, str], Mapping[int, int]], ascii_only: bool) -> RenderableType:
     """One row per device class: who took part, how stale, the causes, the shape of the histogram."""
     from rich import box
@@ -176,7 +184,7 @@ def markdown(run: Run) -> str:
     name = summary.get("name") or run.name
     lines = [f"# {name}", "", f"{title(run.config)}.", ""]
     lines += table(("", "result"), [(f"**{what}**", much) for what, much in facts(summary)])
-    staleness = _of(summary, "staleness", "by_device") or {}
+    staleness = _section(summary, "staleness", "by_device")
     if staleness:
         lines += ["", "## Staleness", ""]
         rows = [
@@ -189,6 +197,7 @@ def markdown(run: Run) -> str:
                 short(s.get("max")),
             )
             for d, s in staleness.items()
+            if isinstance(s, Mapping)
         ]
         lines += table(("device class", "used updates", "mean", "median", "95 %", "max"), rows)
         counts = counts_of(run.columns("staleness"))
@@ -199,7 +208,7 @@ def markdown(run: Run) -> str:
     if warnings(summary):
         lines += ["", "## Warnings", "", *(f"- {text}" for text in warnings(summary))]
     lines += ["", "## Repeat", "", "```sh", f"aflctl run runs/{name} --rerun", "```", ""]
-    digests = _of(summary, "digests") or {}
+    digests = _section(summary, "digests")
     if digests:
         lines += [
             "Digests: " + ", ".join(f"{k} `{str(v)[:12]}`" for k, v in digests.items()) + " (whole in summary.json).",

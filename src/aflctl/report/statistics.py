@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from math import fsum, sqrt
 from typing import Any
 
+from aflctl.report.wording import number
 from aflctl.runs.records import CAUSES, ClientRow, Columns, StalenessRow
 
 Counts = Mapping[int, int]
@@ -109,13 +111,11 @@ def reached(metrics: Columns, target: float, metric: str = "accuracy") -> dict[s
     return None
 
 
-def values_of(rows: Iterable[Mapping[str, Any]], *path: str) -> list[float]:
-    """The numbers at one place of several documents; documents without a number there are left out."""
-    found = []
-    for row in rows:
-        value: Any = row
-        for key in path:
-            value = value.get(key) if isinstance(value, Mapping) else None
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            found.append(float(value))
-    return found
+def noted_targets(summary: Mapping[str, Any]) -> dict[float, Mapping[str, Any]]:
+    """The targets that a summary says were reached, ascending; what does not look like one is left out."""
+    section, found = summary.get("time_to_target"), {}
+    for text, hit in section.items() if isinstance(section, Mapping) else ():
+        if isinstance(hit, Mapping) and all(number(hit.get(key)) is not None for key in ("virtual_s", "update")):
+            with suppress(ValueError):
+                found[float(text)] = hit
+    return dict(sorted(found.items()))

@@ -8,24 +8,32 @@ DASH = "-"
 _UNITS = ((1e-3, 1e-6, "us"), (1.0, 1e-3, "ms"), (120.0, 1.0, "s"), (7200.0, 60.0, "min"), (172800.0, 3600.0, "h"))
 
 
-def percent(share: float | None, digits: int = 1) -> str:
+def number(value: object) -> float | None:
+    """The value where it is a finite number; summaries are edited by hand too."""
+    return value if isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value) else None
+
+
+def percent(share: object, digits: int = 1) -> str:
     """0.947 -> `94.7 %`."""
-    return DASH if share is None else f"{100 * share:.{digits}f} %"
+    value = number(share)
+    return DASH if value is None else f"{100 * value:.{digits}f} %"
 
 
-def seconds(value: float | None) -> str:
+def seconds(given: object) -> str:
     """Up to two minutes in seconds, then minutes, hours, days."""
-    if value is None or not isfinite(value):
-        return DASH
+    value = number(given)
+    if not value:
+        return DASH if value is None else "0 s"
     for limit, divisor, unit in _UNITS:
         if value < limit:
             return f"{short(value / divisor)} {unit}"
     return f"{short(value / 86400)} d"
 
 
-def scaled(value: float | None, unit: str) -> str:
+def scaled(given: object, unit: str) -> str:
     """With a decimal prefix: 12_345_678 B -> `12.3 MB`."""
-    if value is None or not isfinite(value):
+    value = number(given)
+    if value is None:
         return DASH
     for prefix in ("", "k", "M", "G", "T"):
         if abs(value) < 999.5 or prefix == "T":
@@ -34,20 +42,23 @@ def scaled(value: float | None, unit: str) -> str:
     return DASH  # pragma: no cover
 
 
-def short(value: float | None) -> str:
+def short(given: object) -> str:
     """Three significant digits; whole numbers stay whole."""
-    if value is None or not isfinite(value):
+    value = number(given)
+    if value is None:
         return DASH
+    value = float(f"{value:.6g}")
     if value == int(value) and abs(value) < 1e6:
         return str(int(value))
     return f"{value:.0f}" if abs(value) >= 99.95 else f"{value:.1f}" if abs(value) >= 9.995 else f"{value:.2f}"
 
 
-def count(value: float | None) -> str:
+def count(given: object) -> str:
     """12345 -> `12,345`."""
+    value = number(given)
     return DASH if value is None else f"{value:,.0f}"
 
 
-def plural(number: int, noun: str) -> str:
+def plural(given: object, noun: str) -> str:
     """`1 client`, `2 clients`."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+    return f"{count(given)} {noun}{'' if given == 1 else 's'}"

@@ -301,7 +301,7 @@ def read_rows(path: Path) -> Columns:
         raise RunDirError(f"cannot be read ({error.strerror or error})", where=str(path)) from error
     lines = csv.reader(text[: text.rfind("\n") + 1].splitlines(keepends=True))
     try:
-        names = next(lines, [])
+        names = next(lines, None) or list(_readers(path))
         rows = list(lines)
     except csv.Error as error:
         raise RunDirError(f"damaged: {error}", where=f"{path}:{lines.line_num}") from error
@@ -309,6 +309,9 @@ def read_rows(path: Path) -> Columns:
         if len(row) != len(names):
             raise RunDirError(f"damaged: {len(row)} cells where there should be {len(names)}", where=f"{path}:{number}")
     readers, data = _readers(path), {}
+    absent = [name for name in readers if name not in names and name != "extra"]
+    if absent:
+        raise RunDirError(f"damaged: no column {absent[0]}", where=str(path))
     for name, values in zip(names, zip(*rows) if rows else [()] * len(names)):
         read = readers.get(name, _number)
         try:

@@ -30,6 +30,11 @@ FOLDERS = ("checkpoint", "plugins")
 Status = Literal["running", "done", "failed", "interrupted", "unreadable"]
 
 
+def runs_root(runs_dir: str | Path | None = None) -> Path:
+    """The given folder, else AFLCTL_RUNS_DIR, else ./runs."""
+    return Path(runs_dir or os.environ.get("AFLCTL_RUNS_DIR") or "runs")
+
+
 class RunDir:
     """A run directory that this process may write, or the finished one of the same identity.
 
