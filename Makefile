@@ -13,6 +13,7 @@ BIN    := $(VENV)/bin
 
 run: $(VENV)/.installed
 	$(BIN)/aflctl run
+	@echo "aflctl is in $(BIN); to have it on your path: . $(BIN)/activate" >&2
 
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest
