@@ -50,10 +50,10 @@ def _root(
     pass
 
 
-app.command("run")(run.run)
-app.command("list")(listing.list_)
-app.command("show")(show.show)
-app.command("compare")(compare.compare)
+app.command("run", short_help="Run an experiment.")(run.run)
+app.command("list", short_help="What there is to choose from.")(listing.list_)
+app.command("show", short_help="One run and its results.")(show.show)
+app.command("compare", short_help="Many runs, grouped over seeds.")(compare.compare)
 app.add_typer(config.app, name="config")
 
 
@@ -71,18 +71,20 @@ def execute(words: Sequence[str]) -> int:
     with console.answer_only() if wants_json else nullcontext():
         try:
             result: Any = app(args=list(words), prog_name="aflctl", standalone_mode=False)
+            if result == errors.Interrupted.exit_code:
+                return _tell(errors.Interrupted("interrupted"), wants_json)
             return result if isinstance(result, int) else 0
         except typer.Exit as done:
             return int(done.exit_code)
         except (KeyboardInterrupt, typer.Abort):
             return _tell(errors.Interrupted("interrupted"), wants_json)
         except SystemExit as done:
+            if isinstance(done.__context__, BrokenPipeError):  # the reader of our output is gone
+                return 0
             return done.code if isinstance(done.code, int) else int(done.code is not None)
         except errors.AflctlError as error:
             return _tell(error, wants_json)
         except OSError as error:
-            if error.errno == errno.EPIPE:
-                return 0
             if error.errno not in _REFUSED:
                 return _unexpected(error, wants_json)
             where = str(error.filename) if error.filename else None

@@ -33,7 +33,7 @@ def overview(kinds: Iterable[str], *, check: bool, runs_dir: Path | None) -> dic
 def rows(kind: str, *, check: bool = False, runs_dir: Path | None = None) -> list[dict[str, Any]]:
     """The rows of a kind. With `check` each plug-in is loaded, and `broken` says what went wrong."""
     if kind == "profiles":
-        return _profile_rows()
+        return _profile_rows(check)
     if kind == "presets":
         return _preset_rows()
     if kind == "plugins":
@@ -200,7 +200,7 @@ def _distribution(name: str) -> Detail:
 # ---- profiles, presets, runs ----
 
 
-def _profile_rows() -> list[dict[str, Any]]:
+def _profile_rows(check: bool) -> list[dict[str, Any]]:
     from aflctl.engine.profiles import profiles
 
     return [
@@ -212,7 +212,7 @@ def _profile_rows() -> list[dict[str, Any]]:
             "file": str(p.path),
             "broken": p.broken,
         }
-        for p in profiles()
+        for p in profiles(check=check)
     ]
 
 
@@ -229,8 +229,6 @@ def _profile(name: str) -> Detail:
         names = " or ".join(f"{p.group if several else p.owner}/{p.name}" for p in found)
         raise errors.UserError(f"there are {len(found)} profiles called {plain!r}", hint=f"write {names}")
     row = found[0]
-    if row.broken:
-        raise errors.UserError(f"profile {name!r} cannot be read: {row.broken}", where=str(row.path))
     data = values(row)
     facts = {
         "group": row.group, "name": row.name, "owner": row.owner, "file": str(row.path), "summary": row.summary,

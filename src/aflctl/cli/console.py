@@ -57,7 +57,8 @@ def show(*renderables: Any) -> None:
 
     wide = None if is_terminal(sys.stdout) else int(os.environ.get("COLUMNS") or 120)
     try:
-        Console(file=sys.stdout, highlight=False, width=wide).print(*renderables, sep="\n")
+        plain: Any = None if os.environ.get("NO_COLOR") else "auto"
+        Console(file=sys.stdout, highlight=False, width=wide, color_system=plain).print(*renderables, sep="\n")
     except BrokenPipeError:
         _silence(sys.stdout)
 

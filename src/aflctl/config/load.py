@@ -87,9 +87,10 @@ def load(
         config = Config.model_validate(clean)
     except ValidationError as error:
         found += check.problems(error, Config, given.data, (), given.origins, "")
-    if config is not None:
+    sound = config or _sound_part(clean, found)
+    if sound is not None:
         for further in checks:
-            found += [_placed(problem, given) for problem in further(config, given.base)]
+            found += [_placed(problem, given) for problem in further(sound, given.base)]
     if found:
         found += [errors.Problem(".".join(k), e.message, e.where, e.hint) for k, e in broken]
         raise errors.ConfigError(dict.fromkeys(found))
@@ -125,6 +126,15 @@ def _said(config: Config) -> dict[str, Any]:
         return result
 
     return without_none(data, ())
+
+
+def _sound_part(data: Mapping[str, Any], found: Iterable[errors.Problem]) -> Config | None:
+    """The configuration without the sections that have problems, so that the rest can be checked further."""
+    wrong = {problem.path.partition(".")[0] for problem in found}
+    try:
+        return Config.model_validate({k: v for k, v in data.items() if k not in wrong})
+    except ValidationError:
+        return None
 
 
 def _fill(given: Source) -> None:

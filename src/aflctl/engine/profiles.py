@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +24,10 @@ class ProfileRow:
     broken: str | None = None
 
 
-def profiles(base: Path | None = None) -> list[ProfileRow]:
-    """All profiles that a configuration in `base` (by default the working folder) can name."""
+def profiles(base: Path | None = None, *, check: bool = False) -> list[ProfileRow]:
+    """All profiles that a configuration in `base` (by default the working folder) can name; read only with `check`."""
     library = Library(base or Path.cwd())
-    return [_row(library, group, found) for group in FOLDERS for found in library.entries(group)]
+    return [_row(library, group, found, check) for group in FOLDERS for found in library.entries(group)]
 
 
 def values(row: ProfileRow) -> dict[str, dict[str, Any]]:
@@ -46,9 +46,22 @@ def values(row: ProfileRow) -> dict[str, dict[str, Any]]:
     }
 
 
-def _row(library: Library, group: str, found: Found) -> ProfileRow:
+def _row(library: Library, group: str, found: Found, check: bool) -> ProfileRow:
+    row = ProfileRow(group, found.name, found.owner, found.path, _summary(found.path))
+    if not check:
+        return row
     try:
-        read = getattr(library, _READERS[group])(str(found.path.resolve()))
+        getattr(library, _READERS[group])(str(found.path.resolve()))
     except errors.AflctlError as error:
-        return ProfileRow(group, found.name, found.owner, found.path, broken=error.message)
-    return ProfileRow(group, found.name, found.owner, found.path, read.summary)
+        return replace(row, broken=error.message)
+    return row
+
+
+def _summary(path: Path) -> str:
+    """The line `summary: ...` of a file; parsing all files whole takes a second."""
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return ""
+    said = next((line.partition(":")[2].strip() for line in lines if line.startswith("summary:")), "")
+    return said[1:-1] if said[:1] in ("'", '"') and said[-1:] == said[:1] else said
