@@ -78,7 +78,7 @@ def _run(
     begun: Callable[[Path, str], None] | None,
 ) -> RunResult:
     from aflctl.data import folder as data_folder
-    from aflctl.engine.build import build, federate
+    from aflctl.engine.build import federate
 
     started = time.perf_counter()
     data = federate(plan, data_folder())
@@ -149,7 +149,9 @@ def _execute(
     _report(rundir, plan, x, identity, prints, results)
 
 
-def _report(rundir: RunDir, plan: Plan, x: Experiment, identity: str, prints: Mapping[str, str], results: dict[str, Any]) -> None:  # fmt: skip
+def _report(
+    rundir: RunDir, plan: Plan, x: Experiment, identity: str, prints: Mapping[str, str], results: dict[str, Any]
+) -> None:
     from aflctl.report import write_all
 
     config = plan.config

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from aflctl.api import Algorithm, FederatedData, Setup
-from aflctl.engine.executors import choose
+from aflctl.engine.executors import choose, place
 from aflctl.errors import UserError
 from aflctl.sim.books import Books, Digest, Entry
 from aflctl.sim.chance import Chance
@@ -81,7 +81,9 @@ def federate(plan: Plan, cache: Path) -> FederatedData:
     return Divided(source, [h[0] for h in held], [h[1] for h in held])
 
 
-def build(plan: Plan, data: FederatedData, base: Path, digest: Digest, emit: Callable[[Entry], None] | None) -> Experiment:
+def build(
+    plan: Plan, data: FederatedData, base: Path, digest: Digest, emit: Callable[[Entry], None] | None
+) -> Experiment:
     """Wires the parts together; every stream of randomness is named here."""
     config, seeds = plan.config, plan.seeds
     with torch.random.fork_rng(devices=[]):
@@ -89,7 +91,10 @@ def build(plan: Plan, data: FederatedData, base: Path, digest: Digest, emit: Cal
         module = plan.model.build(data.spec, plan.fusion)
     flops = plan.model.flops(data.spec)
     flops = count_flops(module, data.spec) if flops is None else flops
-    task, feed = FlatTask(module, data.spec), Feed(data.spec)
+    device = place(config.engine.device)
+    task, feed = FlatTask(module, data.spec).to(device), Feed(data.spec, device)
+    if isinstance(data, Divided):
+        data.to(device)
     clients = len(data.samples)
     setup = Setup(
         task.layout, task.init, data.samples, min(config.clients.concurrency, clients), config.local, task.modules

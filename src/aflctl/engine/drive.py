@@ -30,7 +30,9 @@ class Progress(NamedTuple):
 class Driver:
     """One run from time 0 to its stop. `record` gets a row per evaluation."""
 
-    def __init__(self, experiment: Experiment, record: Callable[[MetricRow], None], progress: Callable[[Progress], None] | None) -> None:  # fmt: skip
+    def __init__(
+        self, experiment: Experiment, record: Callable[[MetricRow], None], progress: Callable[[Progress], None] | None
+    ) -> None:
         self.x, self.record, self.progress = experiment, record, progress
         self.stop, self.every = experiment.plan.config.stop, experiment.plan.config.evaluate.every
         self.rows: list[MetricRow] = []

@@ -59,16 +59,37 @@ class Recorder:
         flying = e.outcome == "flying"
         loss = e.stats.get("loss")
         row = UpdateRow(
-            t.id, t.client, t.nth, self.world.device_of(t.client), self.world.link_of(t.client), t.sent / NS,
-            None if flying else e.ended / NS, max(t.base.values()), e.version, sum(c.values()),
-            c["held"], c.get("download", 0), c.get("compute", 0), c.get("offline", 0), c.get("upload", 0),
-            p["download"] / NS, p["compute"] / NS, p["offline"] / NS, p["upload"] / NS,
+            t.id,
+            t.client,
+            t.nth,
+            self.world.device_of(t.client),
+            self.world.link_of(t.client),
+            t.sent / NS,
+            None if flying else e.ended / NS,
+            t.first,
+            e.version,
+            sum(c.values()),
+            c["held"],
+            c.get("download", 0),
+            c.get("compute", 0),
+            c.get("offline", 0),
+            c.get("upload", 0),
+            p["download"] / NS,
+            p["compute"] / NS,
+            p["offline"] / NS,
+            p["upload"] / NS,
             None if e.buffer is None else e.buffer / NS,
-            t.work.down_bytes, t.work.up_bytes if e.outcome in ("used", "rejected") else 0, t.planned,
-            loss if loss is None or isfinite(loss) else None, e.weight, e.outcome, e.reason, t.interrupted,
+            t.work.down_bytes,
+            t.work.up_bytes if e.outcome in ("used", "rejected") else 0,
+            t.planned,
+            loss if loss is None or isfinite(loss) else None,
+            e.weight,
+            e.outcome,
+            e.reason,
+            t.interrupted,
             sum(e.energy.values()) if e.energy else None,
             "" if e.tracks == ("",) else ";".join(e.tracks),
-        )  # fmt: skip
+        )
         self._updates.write(row)
         if not flying:
             self.updates.ints(t.id, t.client, t.planned).text(e.outcome).floats(e.weight, *e.stats.values())
@@ -84,19 +105,26 @@ def write_clients(folder: Path, x: Experiment) -> None:
     """clients.csv: whoever took part."""
     rows = [
         ClientRow(
-            c, x.world.device_of(c), x.world.link_of(c), int(x.data.samples[c]), m.dispatched, m.used, m.lost,
-            m.staleness_sum / m.used if m.used else None, m.staleness_max if m.used else None,
+            c,
+            x.world.device_of(c),
+            x.world.link_of(c),
+            int(x.data.samples[c]),
+            m.dispatched,
+            m.used,
+            m.lost,
+            m.staleness_sum / m.used if m.used else None,
+            m.staleness_max if m.used else None,
         )
         for c, m in sorted(x.books.members.items())
-    ]  # fmt: skip
+    ]
     write_rows(folder / "clients.csv", CLIENTS, rows)
 
 
 def write_model(folder: Path, x: Experiment, w: torch.Tensor) -> str:
     """model.safetensors, by parameter name; returns the digest of the weights."""
-    parts = {k: v.contiguous().clone() for k, v in x.task.parts(w).items()}
+    parts = {k: v.cpu().contiguous().clone() for k, v in x.task.parts(w).items()}
     if x.task.buffers.numel():
-        parts["buffers"] = x.task.buffers.clone()
+        parts["buffers"] = x.task.buffers.cpu().clone()
     save_tensors(folder / "model.safetensors", parts)
     digest = Digest().tensor(w)
     return digest.tensor(x.task.buffers).hexdigest() if x.task.buffers.numel() else digest.hexdigest()
@@ -119,7 +147,9 @@ def summarize(x: Experiment, driver: Driver, recorder: Recorder, reason: str, ho
     for target in TARGETS:
         hit = next((r for r in measured if (r.accuracy or 0) >= target), None)
         if hit is not None:
-            hits[f"{target:g}"] = {k: getattr(hit, k) for k in ("update", "version", "virtual_s", "bytes_down", "bytes_up", "energy_j")}
+            hits[f"{target:g}"] = {
+                k: getattr(hit, k) for k in ("update", "version", "virtual_s", "bytes_down", "bytes_up", "energy_j")
+            }
     used = sorted((m.used for m in books.members.values()), reverse=True)
     return {
         "stop_reason": reason,
@@ -127,25 +157,40 @@ def summarize(x: Experiment, driver: Driver, recorder: Recorder, reason: str, ho
         "best": _row(best),
         "time_to_target": hits,
         "totals": {
-            "updates": t.used, "versions": loop.advances, "virtual_s": loop.now / NS, "tasks": t.sent, "lost": t.lost,
-            "rejected": t.rejected, "cancelled": t.cancelled, "flying": len(loop.tickets), "interrupted": t.interrupted,
-            "samples": t.samples, "bytes_down": t.bytes_down, "bytes_up": t.bytes_up, "energy_j": t.energy_j,
-            "wasted_j": t.wasted_j, "steps": x.pool.trained_steps,
+            "updates": t.used,
+            "versions": loop.advances,
+            "virtual_s": loop.now / NS,
+            "tasks": t.sent,
+            "lost": t.lost,
+            "rejected": t.rejected,
+            "cancelled": t.cancelled,
+            "flying": len(loop.tickets),
+            "interrupted": t.interrupted,
+            "samples": t.samples,
+            "bytes_down": t.bytes_down,
+            "bytes_up": t.bytes_up,
+            "energy_j": t.energy_j,
+            "wasted_j": t.wasted_j,
+            "steps": x.pool.trained_steps,
             **{f"{phase}_s": ns / NS for phase, ns in t.phase_ns.items()},
         },
         "staleness": books.staleness(),
         "participation": {
-            "clients": len(x.data.samples), "took_part": len(used), "most": used[0] if used else 0,
+            "clients": len(x.data.samples),
+            "took_part": len(used),
+            "most": used[0] if used else 0,
             "share_of_most": used[0] / max(1, t.used) if used else 0.0,
         },
         "invariants": invariants,
         "model": {"parameters": x.task.size, "flops_per_sample": loop.flops},
         "digests": {
-            "schedule": recorder.schedule.hexdigest(), "updates": recorder.updates.hexdigest(),
-            "metrics": recorder.metrics.hexdigest(), "model": "",
+            "schedule": recorder.schedule.hexdigest(),
+            "updates": recorder.updates.hexdigest(),
+            "metrics": recorder.metrics.hexdigest(),
+            "model": "",
         },
         "host": host,
-    }  # fmt: skip
+    }
 
 
 def _row(row: MetricRow) -> dict[str, Any]:

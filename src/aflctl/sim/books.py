@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from aflctl.sim.flights import CAUSES, NS, PHASES, Ticket
 
@@ -22,12 +22,15 @@ class Digest(Protocol):
     def ints(self, *values: int | None) -> object: ...
 
 
+Outcome = Literal["used", "rejected", "lost", "cancelled", "flying"]
+
+
 class Entry(NamedTuple):
     """One task as the record keeps it; times in nanoseconds. `buffer` is the wait for the version that consumed it."""
 
     ticket: Ticket
     ended: int
-    outcome: str
+    outcome: Outcome
     reason: str
     causes: Mapping[str, int]
     phases: Mapping[str, int]
@@ -72,7 +75,10 @@ class Totals:
 
 
 class Books:
-    """Told by the loop of every dispatch and every end; `digest` sums up the schedule, `emit` gets an Entry per ended task (None = aggregates only)."""
+    """Told by the loop of every dispatch and every end.
+
+    `digest` sums up the schedule; `emit` gets an Entry per ended task (None = aggregates only).
+    """
 
     def __init__(self, world: World, digest: Digest, emit: Callable[[Entry], None] | None = None) -> None:
         self.world, self.digest, self.emit = world, digest, emit
@@ -93,18 +99,22 @@ class Books:
             member = self.members[t.client] = Member()
         member.dispatched += 1
         steps = -1 if t.provisional else t.steps
-        base, work = max(t.base.values()), t.work
+        base, work = t.first, t.work
         self.digest.ints(0, t.id, t.client, t.nth, t.sent, steps, base, t.samples, work.down_bytes, work.up_bytes)
 
-    def arrived(self, t: Ticket, now: int, causes: Mapping[str, int], stats: Mapping[str, float], step: Step[Any]) -> None:
+    def arrived(
+        self, t: Ticket, now: int, causes: Mapping[str, int], stats: Mapping[str, float], step: Step[Any]
+    ) -> None:
         """An upload was received, and used or rejected."""
         totals, member, tau = self.totals, self.members[t.client], sum(causes.values())
         totals.bytes_up += t.work.up_bytes
         totals.interrupted += t.interrupted
-        outcome = "used" if step.used else "rejected"
+        outcome: Outcome = "used" if step.used else "rejected"
         if step.used:
             totals.used += 1
-            totals.samples += t.planned * t.work.batch_size if t.per_epoch == 0 else t.planned * t.samples // t.per_epoch
+            totals.samples += (
+                t.planned * t.work.batch_size if t.per_epoch == 0 else t.planned * t.samples // t.per_epoch
+            )
             member.used += 1
             member.staleness_sum += tau
             member.staleness_max = max(member.staleness_max, tau)
@@ -162,12 +172,35 @@ class Books:
         for t in flying.values():
             lead = max(t.base, key=lambda k: versions[k] - t.base[k])
             self.emit(
-                Entry(t, now, "flying", "", {"held": versions[lead] - t.base[lead]}, t.phase_ns(now), {}, versions[lead], None, None, {}, tuple(t.base))
-            )  # fmt: skip
+                Entry(
+                    t,
+                    now,
+                    "flying",
+                    "",
+                    {"held": versions[lead] - t.base[lead]},
+                    t.phase_ns(now),
+                    {},
+                    versions[lead],
+                    None,
+                    None,
+                    {},
+                    tuple(t.base),
+                )
+            )
 
-    def _end(self, t: Ticket, now: int, outcome: str, reason: str, causes: Mapping[str, int], stats: Mapping[str, float], weight: float | None, tracks: tuple[str, ...]) -> Entry | None:  # fmt: skip
+    def _end(
+        self,
+        t: Ticket,
+        now: int,
+        outcome: Outcome,
+        reason: str,
+        causes: Mapping[str, int],
+        stats: Mapping[str, float],
+        weight: float | None,
+        tracks: tuple[str, ...],
+    ) -> Entry | None:
         phases, tau = t.phase_ns(now), sum(causes.values())
-        base, held, compute = max(t.base.values()), causes["held"], causes["compute"]
+        base, held, compute = t.first, causes["held"], causes["compute"]
         self.digest.ints(CODES[outcome], t.id, t.client, t.nth, now, t.planned, base, tau, held, compute)
         energy = self.world.energy_j(t.trip, t.client, now)
         joules, totals = sum(energy.values()), self.totals
@@ -180,7 +213,9 @@ class Books:
             totals.wasted_j += joules
             totals.wasted_compute_ns += phases["compute"]
         if now < self.last or sum(phases.values()) != now - t.sent or min(causes.values()) < 0:
-            self.broken.append(f"task {t.id} of client {t.client}: sent {t.sent}, ended {now}, phases {phases}, causes {dict(causes)}")
+            self.broken.append(
+                f"task {t.id} of client {t.client}: sent {t.sent}, ended {now}, phases {phases}, causes {dict(causes)}"
+            )
         self.last = now
         if self.emit is None:
             return None
@@ -200,6 +235,7 @@ class Books:
 
     def staleness(self) -> dict[str, Any]:
         """Mean, maximum, percentiles; by device; and how much of it each cause made."""
+
         def of(histogram: Mapping[int, int]) -> dict[str, float]:
             n = sum(histogram.values())
             if not n:

@@ -66,7 +66,7 @@ class HookStreams:
 
 
 def uniform_draw(fleet: Fleet, k: int, among: Sequence[int] | None, dice: Any) -> list[int]:
-    """k distinct idle clients, each set equally likely; O(k) by rejection while idle ones are not rare, else one scan."""
+    """k distinct idle clients, each set equally likely: O(k) by rejection unless idle ones are rare, then one scan."""
     pool: Sequence[int] = range(len(fleet.samples)) if among is None else among
     got: dict[int, None] = {}
     if not pool:

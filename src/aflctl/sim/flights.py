@@ -24,7 +24,7 @@ CAUSES = ("held", *PHASES)
 class Ticket:
     """One task from dispatch to its end. Times are virtual nanoseconds.
 
-    base     version per track of what the client starts from
+    base     version per track of what the client starts from; `first` is the highest of them
     seen     version per track at dispatch; seen - base is staleness that was `held` before the task began
     at, kind the event this task is waiting for; decided at dispatch, moved only by a recall or by early stopping
     """
@@ -33,6 +33,7 @@ class Ticket:
     client: int
     nth: int
     base: dict[str, int]
+    first: int
     seen: dict[str, int]
     sent: int
     samples: int
@@ -57,9 +58,10 @@ class Ticket:
 
     def phase_ns(self, until: int) -> dict[str, int]:
         """Nanoseconds spent in each phase up to `until`; they sum to `until - sent`."""
-        spent, at = dict.fromkeys(PHASES, 0), self.sent
+        spent: dict[str, int] = {"download": 0, "compute": 0, "offline": 0, "upload": 0}
+        at = self.sent
         for phase, end in self.trip.segments:
-            stop = min(end, until)
+            stop = end if end < until else until
             if stop > at:
                 spent[phase] += stop - at
                 at = stop
@@ -72,13 +74,12 @@ class Ticket:
 
         `made[v]` is when version v + 1 was made. The parts sum to `version - base`, always.
         """
-        parts = dict.fromkeys(CAUSES, 0)
         lo = self.seen[track]
-        parts["held"] = lo - self.base[track]
+        parts = {"held": lo - self.base[track], "download": 0, "compute": 0, "offline": 0, "upload": 0}
         for phase, end in self.trip.segments:
             if lo == version:
                 return parts
-            hi = bisect_right(made, min(end, until), lo, version)
+            hi = bisect_right(made, end if end < until else until, lo, version)
             parts[phase] += hi - lo
             lo = hi
         parts[self.trip.segments[-1][0]] += version - lo
@@ -93,7 +94,7 @@ class Flying(Mapping[int, Flight]):
 
     def __getitem__(self, client: int) -> Flight:
         t = self._tickets[client]
-        return Flight(max(t.base.values()), t.sent / NS, t.staleness(self._versions))
+        return Flight(t.first, t.sent / NS, t.staleness(self._versions))
 
     def __contains__(self, client: object) -> bool:
         return client in self._tickets
@@ -107,6 +108,8 @@ class Flying(Mapping[int, Flight]):
 
 class Idle(Collection[int]):
     """Clients that are online, not flying and not just being heard. Membership is O(1), iteration O(N)."""
+
+    __slots__ = ("_absent", "_clients")
 
     def __init__(self, clients: int, absent: Callable[[int], bool]) -> None:
         self._clients, self._absent = clients, absent

@@ -9,16 +9,19 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from aflctl.api import Algorithm, Assignment, Fleet, Lost, LossReason, Setup, Step, Update, overrides
+from aflctl.api import Algorithm, Assignment, Fleet, LossReason, Lost, Setup, Step, Update, overrides
 from aflctl.errors import AflctlError, Diverged, HookFailed
-from aflctl.sim.chance import Chance
+from aflctl.sim.chance import Chance, HookStreams
 from aflctl.sim.flights import ARRIVE, LOST, NS, ONLINE, TICK, Flying, Idle, Ticket
 from aflctl.sim.world import Work
 
 if TYPE_CHECKING:
-    from aflctl.seam import Trainer
+    from aflctl.seam import Load, Result, Trainer
     from aflctl.sim.books import Books
     from aflctl.sim.world import World
+
+
+_WORKS = 1 << 15
 
 
 class Limits(NamedTuple):
@@ -27,6 +30,9 @@ class Limits(NamedTuple):
     timeout: int | None = None
     max_staleness: int | None = None
     on_nonfinite: str = "stop"
+
+
+NO_LIMITS = Limits()
 
 
 class Loop:
@@ -43,9 +49,12 @@ class Loop:
         *,
         flops: float = 0.0,
         family: str = "dense",
-        limits: Limits = Limits(),
+        limits: Limits = NO_LIMITS,
+        params: int | None = None,
     ) -> None:
+        """`params` is what a task trains in the eyes of the clock, where that is not `setup.size`."""
         self.alg, self.trainer, self.world, self.setup = algorithm, trainer, world, setup
+        self.params = setup.size if params is None else params
         self.chance, self.books, self.flops, self.family, self.limits = chance, books, flops, family, limits
         self.now, self.busy, self.events, self.tasks = 0, -1, 0, 0
         self.used = self.advances = 0
@@ -53,23 +62,26 @@ class Loop:
         self.made: dict[str, array[int]] = {"": array("q")}
         self.tickets: dict[int, Ticket] = {}
         self.heap: list[tuple[int, int, int, int]] = []
-        self.nth: dict[int, int] = {}
+        self.nth = array("q", bytes(8 * world.clients))
         self.alarm: int | None = None
         self.online: int | None = None
         self.hook = ("init", -1)
+        self._online = world.online
         self.state: Any = None
         self._instant: dict[str, Any] = {
             "versions": MappingProxyType(self.versions),
             "capacity": setup.concurrency,
             "samples": setup.samples,
-            "total_samples": int(sum(setup.samples)),
+            "total_samples": _total(setup.samples),
             "idle": Idle(world.clients, self._absent),
             "flying": Flying(self.tickets, self.versions),
             "estimate": self._estimate,
             "track": "",
         }
+        self._works: dict[tuple[Load, float], Work] = {}
         self._recalls, self._alarms = overrides(algorithm, "recall"), overrides(algorithm, "alarm")
         self._loses, self._launches = overrides(algorithm, "lost"), overrides(algorithm, "launched")
+        self._trusted = chance.selection is None and not overrides(algorithm, "select")
 
     # ---- what the engine calls ----
     def begin(self) -> None:
@@ -79,6 +91,7 @@ class Loop:
     def peek(self) -> int | None:
         """When the next event is due (ns); None = nothing can ever happen again."""
         heap, tickets = self.heap, self.tickets
+        at: int | None
         while heap:
             at, _, task, client = heap[0]
             ticket = tickets.get(client)
@@ -90,7 +103,12 @@ class Loop:
                 heapq.heappop(heap)  # cancelled or moved
         if not tickets and self.online is None and not any(True for _ in self._instant["idle"]):
             return None
-        return min((t for t in (heap[0][0] if heap else None, self.alarm, self.online) if t is not None), default=None)
+        at = heap[0][0] if heap else None
+        if self.alarm is not None and (at is None or self.alarm < at):
+            at = self.alarm
+        if self.online is not None and (at is None or self.online < at):
+            at = self.online
+        return at
 
     def step(self) -> None:
         """Lets the next event happen. Call `peek` first."""
@@ -138,16 +156,17 @@ class Loop:
         self.busy = ticket.client
         staleness = ticket.staleness(self.versions)
         reason, update = ticket.reason, None
-        if reason is None and self.limits.max_staleness is not None and max(staleness.values()) > self.limits.max_staleness:
+        if (
+            reason is None
+            and self.limits.max_staleness is not None
+            and max(staleness.values()) > self.limits.max_staleness
+        ):
             reason = "stale"
             self.trainer.discard(ticket.id)
         if reason is None:
             result = self.trainer.collect(ticket.id)
             if result.finite or self.limits.on_nonfinite == "keep":
-                update = Update(
-                    ticket.client, max(ticket.base.values()), staleness, ticket.samples, result.steps, result.sent, result.up, result.stats,
-                    ticket.sent / NS, self.now / NS, ticket.interrupted,
-                )  # fmt: skip
+                update = _update(ticket, staleness, result, self.now)
             elif self.limits.on_nonfinite == "stop":
                 raise Diverged(
                     f"the upload of client {ticket.client} (task {ticket.id}, {result.steps} steps, "
@@ -174,7 +193,7 @@ class Loop:
         if reason == "not-finite":
             self.trainer.discard(ticket.id)
         step: Step[Any] = Step(self.state)
-        lost = Lost(ticket.client, max(ticket.base.values()), staleness, ticket.sent / NS, reason)
+        lost = Lost(ticket.client, ticket.first, staleness, ticket.sent / NS, reason)
         if self._loses:
             step = self._checked(self.alg.lost(self.state, lost, self._fleet("lost", ticket.client)), "lost")
         self.chance.observe(lost)
@@ -182,14 +201,17 @@ class Loop:
         self._tail(step, LOST, ticket)
 
     def _causes(self, ticket: Ticket, staleness: dict[str, int], tracks: tuple[str, ...] | None) -> dict[str, int]:
-        lead = max(tracks or staleness, key=lambda k: staleness[k])
+        named = tracks or staleness
+        lead = next(iter(named)) if len(named) == 1 else max(named, key=staleness.__getitem__)
         return ticket.causes(self.made[lead], lead, self.versions[lead], self.now)
 
     # ---- the one tail ----
     def _tail(self, step: Step[Any], kind: int, ticket: Ticket | None = None) -> None:
         self.state = step.state
         advanced = step.advanced
-        tracks = advanced if isinstance(advanced, tuple) else () if not advanced else tuple(ticket.base) if ticket else ("",)
+        tracks = (
+            advanced if isinstance(advanced, tuple) else () if not advanced else tuple(ticket.base) if ticket else ("",)
+        )
         for track in tracks:
             self.versions[track] = self.versions.get(track, 0) + 1
             self.made.setdefault(track, array("q")).append(self.now)
@@ -217,7 +239,9 @@ class Loop:
             elif wanted[client] == "epoch":
                 self._shorten(ticket)
             else:
-                raise HookFailed(f"{type(self.alg).__name__}.recall: {wanted[client]!r} is neither 'epoch' nor 'cancel'")
+                raise HookFailed(
+                    f"{type(self.alg).__name__}.recall: {wanted[client]!r} is neither 'epoch' nor 'cancel'"
+                )
 
     def _shorten(self, ticket: Ticket) -> None:
         """Ask for the upload at the next epoch boundary; a task that is to be lost is not revived."""
@@ -257,7 +281,8 @@ class Loop:
         fleet = self._fleet("select")
         chosen = self.alg.select(self.state, fleet)
         if chosen:
-            self._check_chosen(chosen, fleet)
+            if not self._trusted:
+                self._check_chosen(chosen, fleet)
             for client in chosen:
                 self._send(int(client))
             if self._launches:
@@ -270,24 +295,42 @@ class Loop:
         order = self.alg.assign(self.state, client, self._fleet("assign", client))
         if not isinstance(order, Assignment):
             raise HookFailed(f"{type(self.alg).__name__}.assign returned {type(order).__name__}, not an Assignment")
-        nth, task = self.nth.get(client, 0), self.tasks
-        seen = {k: self.versions.setdefault(k, 0) for k in order.tracks}
-        for track in seen:
-            self.made.setdefault(track, array("q"))
-        given = order.version
-        base = dict(seen) if given is None else {k: given[k] if isinstance(given, Mapping) else given for k in seen}
-        if any(not 0 <= base[k] <= v for k, v in seen.items()):
-            raise HookFailed(f"{type(self.alg).__name__}.assign: base version {base} is not between 0 and {seen}")
-        load = self.trainer.submit(task, client, nth, order, max(base.values()))
-        work = Work(
-            load.steps, load.per_epoch, load.samples, load.batch_size, self.setup.size, self.flops, order.work, self.family,
-            load.down_bytes, load.up_bytes,
-        )  # fmt: skip
+        nth, task, versions, given = self.nth[client], self.tasks, self.versions, order.version
+        if given is None and order.tracks == ("",):
+            first = versions[""]
+            base = seen = {"": first}
+        else:
+            seen = {k: versions.setdefault(k, 0) for k in order.tracks}
+            for track in seen:
+                self.made.setdefault(track, array("q"))
+            base = seen if given is None else {k: given[k] if isinstance(given, Mapping) else given for k in seen}
+            first = max(base.values())
+            if any(not 0 <= base[k] <= v for k, v in seen.items()):
+                raise HookFailed(f"{type(self.alg).__name__}.assign: base version {base} is not between 0 and {seen}")
+        load = self.trainer.submit(task, client, nth, order, first)
+        work = self._works.get((load, order.work))
+        if work is None:
+            work = self._work(load, order.work)
         trip = self.world.trip(client, nth, self.now, work)
         ticket = Ticket(
-            task, client, nth, base, seen, self.now, int(self.setup.samples[client]), load.per_epoch, load.steps, load.steps,
-            work, trip, 0, ARRIVE, None, load.provisional,
-        )  # fmt: skip
+            task,
+            client,
+            nth,
+            base,
+            first,
+            seen,
+            self.now,
+            int(self.setup.samples[client]),
+            load.per_epoch,
+            load.steps,
+            load.steps,
+            work,
+            trip,
+            0,
+            ARRIVE,
+            None,
+            load.provisional,
+        )
         self.tasks, self.nth[client] = task + 1, nth + 1
         self.tickets[client] = ticket
         self._schedule(ticket)
@@ -297,34 +340,54 @@ class Loop:
             self.trainer.launch(task, ticket.at)
         self.books.sent(ticket)
 
+    def _work(self, load: Load, share: float) -> Work:
+        if len(self._works) >= _WORKS:
+            self._works.clear()
+        work = self._works[load, share] = Work(
+            load.steps,
+            load.per_epoch,
+            load.samples,
+            load.batch_size,
+            self.params,
+            self.flops,
+            share,
+            self.family,
+            load.down_bytes,
+            load.up_bytes,
+        )
+        return work
+
     def _set_alarm(self) -> None:
         at = self.alg.alarm(self.state, self._fleet("alarm"))
         self.alarm = None if at is None else round(at * NS)
         if self.alarm is not None and self.alarm <= self.now:
-            raise HookFailed(f"{type(self.alg).__name__}.alarm named {at} s, which is not after now ({self.now / NS} s)")
+            raise HookFailed(
+                f"{type(self.alg).__name__}.alarm named {at} s, which is not after now ({self.now / NS} s)"
+            )
 
     # ---- what hooks see ----
     def _fleet(self, hook: str, client: int = -1) -> Fleet:
         self.hook = (hook, client)
-        fleet = object.__new__(Fleet)
-        fleet.__dict__.update(self._instant)
-        fleet.__dict__["now"] = self.now / NS
-        fleet.__dict__["streams"] = self.chance.of(self.events, hook, client)
+        fleet: Fleet = object.__new__(Fleet)
+        fields = fleet.__dict__
+        fields.update(self._instant)
+        fields["now"] = self.now / NS
+        fields["streams"] = HookStreams(self.chance, self.events, hook, client)
         return fleet
 
     def _absent(self, client: int) -> bool:
-        return client in self.tickets or client == self.busy or not self.world.online(client, self.now)
+        return client in self.tickets or client == self.busy or not self._online(client, self.now)
 
     def _estimate(self, client: int, order: Assignment | None) -> float:
         local, n = self.setup.local, int(self.setup.samples[client])
         per_epoch = max(1, -(-n // local.batch_size))
-        epochs = (order.epochs if order and order.epochs else local.epochs)
+        epochs = order.epochs if order and order.epochs else local.epochs
         steps = (order.steps if order and order.steps else None) or local.steps or epochs * per_epoch
-        size = 4 * self.setup.size
+        size = 4 * self.params
         down = order.down_bytes if order and order.down_bytes is not None else size
         up = order.up_bytes if order and order.up_bytes is not None else size
         share = order.work if order else 1.0
-        work = Work(steps, per_epoch, n, local.batch_size, self.setup.size, self.flops, share, self.family, down, up)
+        work = Work(steps, per_epoch, n, local.batch_size, self.params, self.flops, share, self.family, down, up)
         return self.world.expected_s(client, work)
 
     def _checked(self, step: Any, hook: str) -> Step[Any]:
@@ -341,3 +404,28 @@ class Loop:
         for client in chosen:
             if client not in fleet.idle:
                 raise HookFailed(f"{name}.select named client {client}, which is not idle")
+
+
+def _update(ticket: Ticket, staleness: dict[str, int], result: Result, now: int) -> Update:
+    """An `Update` without the cost of a frozen dataclass's constructor."""
+    update: Update = object.__new__(Update)
+    update.__dict__.update(
+        client=ticket.client,
+        version=ticket.first,
+        staleness_by=staleness,
+        samples=ticket.samples,
+        steps=result.steps,
+        sent=result.sent,
+        up=result.up,
+        stats=result.stats,
+        sent_at=ticket.sent / NS,
+        arrived_at=now / NS,
+        interrupted=ticket.planned < ticket.steps,
+    )
+    return update
+
+
+def _total(samples: Sequence[int]) -> int:
+    """The sum, by numpy's own where it is an array."""
+    own = getattr(samples, "sum", None)
+    return int(own(dtype="int64") if own is not None else sum(samples))

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from aflctl.api import Batch
+from aflctl.api import Batch, Samples
 
 if TYPE_CHECKING:
-    from aflctl.api import DataSpec, Modality, Samples
+    from aflctl.api import DataSpec, Modality
 
 
 def epoch_order(rng: np.random.Generator, n: int, epochs: int) -> Tensor:
@@ -19,11 +19,22 @@ def epoch_order(rng: np.random.Generator, n: int, epochs: int) -> Tensor:
     return torch.from_numpy(np.stack([rng.permutation(n) for _ in range(epochs)]).astype(np.int64))
 
 
+def moved(samples: Samples, device: torch.device) -> Samples:
+    """The same samples on a device; themselves where they are there."""
+    if samples.y.device == device:
+        return samples
+
+    def to(t: Tensor | None) -> Any:
+        return None if t is None else t.to(device)
+
+    return Samples(tuple(to(x) for x in samples.x), to(samples.y), to(samples.present), to(samples.rows))
+
+
 class Feed:
     """Gathers batches: raw arrays stay as they are in memory and are scaled on the fly, into fresh memory."""
 
-    def __init__(self, spec: DataSpec, device: str = "cpu") -> None:
-        self.device = torch.device(device)
+    def __init__(self, spec: DataSpec, device: torch.device | None = None) -> None:
+        self.device = device or torch.device("cpu")
         scales = [_scaling(m) for m in spec.modalities]
         self._scale = [None if s is None else (s[0].to(self.device), s[1].to(self.device)) for s in scales]
         self._ones: dict[tuple[int, ...], Tensor] = {}

@@ -43,7 +43,11 @@ def count_flops(module: nn.Module, spec: DataSpec) -> float:
     top = type(module).__name__
     for name, part in module.named_modules():
         heavy = any(p.dim() > 1 for p in part.parameters(recurse=False))
-        if heavy and not isinstance(part, CHEAP) and not sum(counted.get(f"{top}.{name}" if name else top, {}).values()):
+        if (
+            heavy
+            and not isinstance(part, CHEAP)
+            and not sum(counted.get(f"{top}.{name}" if name else top, {}).values())
+        ):
             raise HookFailed(
                 f"torch's counter saw no FLOPs in {name or top} ({type(part).__name__})",
                 hint="give the model a flops(spec) method that says what one sample's forward pass costs",

@@ -86,11 +86,11 @@ def job_of(spec: Spec, memory: dict[str, Tensor], lr: float, step: float, epoch:
 
 def whole(feed: Feed, spec: Spec) -> Batch:
     """All local data as one batch, for methods that probe."""
-    return feed.batch(spec.data, torch.arange(spec.samples))
+    return feed.batch(spec.data, torch.arange(spec.samples, device=feed.device))
 
 
 def train(kit: Kit, spec: Spec) -> Trained:
-    """Runs one job, step by step: the reference. With patience, stops after so many epochs without a lower mean loss."""
+    """Runs one job, step by step: the reference. Patience = epochs without a lower mean loss before it stops."""
     algorithm, task, feed, local = kit
     if not task.random:
         return _train(algorithm, task, feed, local, spec)
@@ -145,7 +145,11 @@ def _train(algorithm: Algorithm[Any], task: FlatTask, feed: Feed, local: Local, 
                 last = last or bad >= spec.patience
             last = last or t + 1 >= spec.steps
             if spec.marks or last:
-                out.marks[t + 1] = (w if last else w.clone(), job.memory, task.running if last else task.running.clone())
+                out.marks[t + 1] = (
+                    w if last else w.clone(),
+                    job.memory,
+                    task.running if last else task.running.clone(),
+                )
             if last:
                 break
     out.losses = torch.stack(losses).tolist()

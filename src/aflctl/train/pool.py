@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from aflctl.api import Algorithm, Assignment, FederatedData, Setup, overrides
+from aflctl.api import Assignment, FederatedData, Setup, overrides
 from aflctl.errors import AflctlError, HookFailed
 from aflctl.seam import Load, Result
-from aflctl.train.batches import epoch_order
+from aflctl.train.batches import epoch_order, moved
 from aflctl.train.jobs import Kit, Spec, Trained, job_of, whole
 
 if TYPE_CHECKING:
@@ -47,7 +47,8 @@ class Pool:
     # ---- what the loop asks ----
     def submit(self, task: int, client: int, nth: int, order: Assignment, version: int) -> Load:
         """A client is sent `order`; nothing is trained yet."""
-        local, data = self.setup.local, self.data.train(client)
+        device = self.kit.feed.device
+        local, data = self.setup.local, moved(self.data.train(client), device)
         n, size = len(data), local.batch_size
         if n == 0:
             raise HookFailed(f"client {client} has no training samples and cannot be sent a task")
@@ -59,10 +60,22 @@ class Pool:
         rate = local.lr * local.lr_decay**version
         tensors = dict(order.tensors)
         spec = Spec(
-            task, client, tensors, self.memory[client], data, epoch_order(self.order_rng(client, nth), n, epochs),
-            [rate * s for s in scales], per_epoch, size, steps, steps, self.task_key(client, nth), self.kit.task.buffers,
-            order.patience, self._recalls,
-        )  # fmt: skip
+            task,
+            client,
+            tensors,
+            self.memory[client],
+            data,
+            epoch_order(self.order_rng(client, nth), n, epochs).to(device),
+            [rate * s for s in scales],
+            per_epoch,
+            size,
+            steps,
+            steps,
+            self.task_key(client, nth),
+            self.kit.task.buffers,
+            order.patience,
+            self._recalls,
+        )
         self.open[task] = spec
         wire = 4 * self.kit.task.buffers.numel()
         down = _bytes(tensors) + wire if order.down_bytes is None else order.down_bytes
@@ -103,7 +116,8 @@ class Pool:
         up, memory = algorithm.finish(w, job)
         if set(up) != set(algorithm.uploads):
             raise HookFailed(
-                f"{type(algorithm).__name__}.finish returned {sorted(up)}, but `uploads` declares {sorted(algorithm.uploads)}"
+                f"{type(algorithm).__name__}.finish returned {sorted(up)}, "
+                f"but `uploads` declares {sorted(algorithm.uploads)}"
             )
         self.kept[task] = (spec.client, memory, buffers - spec.buffers)
         self.trained_steps += spec.steps
@@ -119,7 +133,7 @@ class Pool:
             self._moves.append((1.0 if weight is None else weight, moved))
 
     def advance(self) -> None:
-        """A version was made: the running statistics move by the used updates' weights, b += sum(w d) / max(sum(w), 1)."""
+        """A version was made: running statistics move by the used updates' weights, b += sum(w d) / max(sum(w), 1)."""
         if self._moves:
             total = max(sum(weight for weight, _ in self._moves), 1.0)
             shift = sum(weight * moved for weight, moved in self._moves)

@@ -1,9 +1,9 @@
 """Many jobs as one call: the pending ones of one shape are trained over vectors stacked on a new leading axis.
 
-Membership follows from the schedule alone: whoever has been dispatched, will arrive and is not trained yet when the first
-result is asked for, in dispatch order. Rows are sorted by their number of steps, so that finished rows drop off the end
-and cost nothing; batches of unequal size are padded and masked. A method whose step hooks are the defaults trains over
-one stacked block per parameter, others over [K, P] through `torch.func.vmap`.
+Membership follows from the schedule alone: whoever has been dispatched, will arrive and is not trained yet when the
+first result is asked for, in dispatch order. Rows are sorted by their number of steps, so that finished rows drop off
+the end and cost nothing; batches of unequal size are padded and masked. A method whose step hooks are the defaults
+trains over one stacked block per parameter, others over [K, P] through `torch.func.vmap`.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ class Stacked:
         self.pending: dict[int, Spec] = {}
         self.done: dict[int, Trained] = {}
         self.heights: list[int] = []
+        self.notes: list[str] = []
         algorithm = kit.algorithm
         self._plain = not any(overrides(algorithm, h) for h in ("loss", "grad", "direction", "project"))
 
@@ -67,10 +68,24 @@ class Stacked:
             self.heights.append(len(group))
             if len(group) == 1:
                 return train(self.kit, spec)
-            group.sort(key=lambda s: (-s.steps, s.task))
+            self._together(group)
+        return self.done.pop(spec.task)
+
+    def _together(self, group: list[Spec]) -> None:
+        group = sorted(group, key=lambda s: (-s.steps, s.task))
+        try:
             for member, trained in zip(group, Stack(self.kit, group).train(plain=self._plain), strict=True):
                 self.done[member.task] = trained
-        return self.done.pop(spec.task)
+        except torch.OutOfMemoryError:
+            if len(group) == 1:
+                raise
+            torch.cuda.empty_cache()
+            self.rows = len(group) // 2
+            self.notes.append(
+                f"a stack of {len(group)} jobs did not fit into the device's memory: now at most {self.rows}"
+            )
+            self._together(group[: self.rows])
+            self._together(group[self.rows :])
 
     def close(self) -> None:
         """Nothing to release."""
@@ -146,8 +161,10 @@ class Stack:
             self.values.append(values.detach())
             for r in self._marked(t, k):
                 self.out[r].marks[t + 1] = (
-                    aligned(torch.cat([b[r].reshape(-1) for b in blocks])), {n: m[r] for n, m in memory.items()}, self.specs[r].buffers,
-                )  # fmt: skip
+                    aligned(torch.cat([b[r].reshape(-1) for b in blocks])),
+                    {n: m[r] for n, m in memory.items()},
+                    self.specs[r].buffers,
+                )
 
     # ---- own hooks: [K, P] ----
     def _vectors(self) -> None:
@@ -182,7 +199,11 @@ class Stack:
                 w = vmap(algorithm.project)(w, before, job).contiguous()
             self.values.append(values.detach())
             for r in self._marked(t, k):
-                self.out[r].marks[t + 1] = (aligned(w[r]), {n: m[r].clone() for n, m in memory.items()}, self.specs[r].buffers)
+                self.out[r].marks[t + 1] = (
+                    aligned(w[r]),
+                    {n: m[r].clone() for n, m in memory.items()},
+                    self.specs[r].buffers,
+                )
 
     # ---- parts ----
     def _begin(self) -> tuple[Tensor, dict[str, Tensor]]:

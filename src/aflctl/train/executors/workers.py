@@ -2,7 +2,7 @@
 
 Threads, not processes: torch holds Python's lock only between its operations, so two threads reach the joint speed of
 two processes on models whose step takes a millisecond or more (see docs/performance.md), and they share every tensor.
-Each job runs the reference code on one intra-op thread with a model of its own thread, so the bits are those of `serial`.
+Each job runs the reference code on one intra-op thread with its thread's own model, so the bits are those of `serial`.
 """
 
 from __future__ import annotations
@@ -30,9 +30,11 @@ class Workers:
         self._changed = threading.Condition()
         self._open = True
         self._threads = [
-            threading.Thread(target=self._work, args=(kit._replace(task=kit.task.clone()),), name=f"worker-{i}", daemon=True)
+            threading.Thread(
+                target=self._work, args=(kit._replace(task=kit.task.clone()),), name=f"worker-{i}", daemon=True
+            )
             for i in range(workers)
-        ]  # fmt: skip
+        ]
         for thread in self._threads:
             thread.start()
 
