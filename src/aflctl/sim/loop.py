@@ -295,6 +295,11 @@ class Loop:
         order = self.alg.assign(self.state, client, self._fleet("assign", client))
         if not isinstance(order, Assignment):
             raise HookFailed(f"{type(self.alg).__name__}.assign returned {type(order).__name__}, not an Assignment")
+        if not order.tracks:
+            raise HookFailed(
+                f"{type(self.alg).__name__}.assign for client {client}: the assignment names no track",
+                hint='leave `tracks` at its default, ("",), where a method has one model',
+            )
         nth, task, versions, given = self.nth[client], self.tasks, self.versions, order.version
         if given is None and order.tracks == ("",):
             first = versions[""]
@@ -381,8 +386,8 @@ class Loop:
     def _estimate(self, client: int, order: Assignment | None) -> float:
         local, n = self.setup.local, int(self.setup.samples[client])
         per_epoch = max(1, -(-n // local.batch_size))
-        epochs = order.epochs if order and order.epochs else local.epochs
-        steps = (order.steps if order and order.steps else None) or local.steps or epochs * per_epoch
+        steps = (order.steps if order else None) or (None if order and order.epochs else local.steps)
+        steps = steps or ((order.epochs if order else None) or local.epochs) * per_epoch
         size = 4 * self.params
         down = order.down_bytes if order and order.down_bytes is not None else size
         up = order.up_bytes if order and order.up_bytes is not None else size
@@ -393,6 +398,11 @@ class Loop:
     def _checked(self, step: Any, hook: str) -> Step[Any]:
         if not isinstance(step, Step):
             raise HookFailed(f"{type(self.alg).__name__}.{hook} returned {type(step).__name__}, not a Step")
+        advanced = step.advanced
+        if not isinstance(advanced, bool | tuple) and advanced not in (True, False):
+            raise HookFailed(
+                f"{type(self.alg).__name__}.{hook}: `advanced` is {advanced!r}, not True, False or a tuple of tracks"
+            )
         return step
 
     def _check_chosen(self, chosen: Sequence[int], fleet: Fleet) -> None:
