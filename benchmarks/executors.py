@@ -1,0 +1,119 @@
+"""Executors against bare torch loops and against each other; ratios are taken in turns in one process.
+
+    python benchmarks/executors.py [--repeats 5] [--gpu]
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing as mp
+import time
+from statistics import median
+from typing import Any
+
+import torch
+from floor import SHAPES, floor_ms
+from workloads import bare, interleaved, ratio, workload
+
+from aflctl.train.executors.stacked import Stacked
+from aflctl.train.executors.workers import Workers
+from aflctl.train.jobs import train
+
+
+def serial_row(name: str, repeats: int) -> None:
+    kit, specs, plain = workload(name, 3)
+    steps = sum(s.steps for s in specs)
+    taken = interleaved(repeats, bare=lambda: bare(plain, kit, specs), serial=lambda: [train(kit, s) for s in specs])
+    low = floor_ms(SHAPES[name])
+    ms = 1e3 * median(taken["serial"]) / steps
+    speed = ratio(taken["bare"], taken["serial"])
+    print(f"serial / bare loop      | {name:32s} | {speed:5.2f} (bar 0.9) | {ms:7.3f} ms a step, floor {low:.3f} = {low / ms:.0%}")
+
+
+def _two(name: str, rounds: int, ready: Any, go: Any, out: Any) -> None:
+    torch.set_num_threads(1)
+    kit, specs, plain = workload(name, 3)
+    bare(plain, kit, specs[:1])
+    ready.release()
+    for _ in range(rounds):
+        go.acquire()
+        start = time.perf_counter()
+        bare(plain, kit, specs)
+        out.put(time.perf_counter() - start)
+
+
+def workers_row(name: str, repeats: int) -> None:
+    context = mp.get_context("spawn")
+    ready, out = context.Semaphore(0), context.Queue()
+    gates = [context.Semaphore(0) for _ in range(2)]
+    loops = [context.Process(target=_two, args=(name, repeats, ready, gate, out), daemon=True) for gate in gates]
+    for p in loops:
+        p.start()
+    for _ in loops:
+        ready.acquire()
+    kit, specs, _ = workload(name, 6)
+    workers = Workers(kit, 2)
+
+    def pooled() -> None:
+        for s in specs:
+            workers.start(s, s.task)
+        for s in specs:
+            workers.result(s)
+
+    pooled()
+    joint, ours = [], []
+    for _ in range(repeats):
+        for gate in gates:
+            gate.release()
+        joint.append(max(out.get() for _ in loops))
+        start = time.perf_counter()
+        pooled()
+        ours.append(time.perf_counter() - start)
+    workers.close()
+    steps = sum(s.steps for s in specs)
+    print(f"workers=2 / two loops   | {name:32s} | {ratio(joint, ours):5.2f} (bar 0.9) | {1e3 * median(ours) / steps:7.3f} ms a step")
+
+
+def stacked_row(name: str, repeats: int, rows: int = 32, device: str = "cpu", bar: str = "(bar 5)") -> None:
+    kit, specs, _ = workload(name, rows, epochs=3, device=device)
+
+    def stacked() -> None:
+        executor = Stacked(kit, rows)
+        for s in specs:
+            executor.start(s, 0)
+        for s in specs:
+            executor.result(s)
+
+    taken = interleaved(repeats, serial=lambda: [train(kit, s) for s in specs], stacked=stacked)
+    steps = sum(s.steps for s in specs)
+    ms = 1e3 * median(taken["stacked"]) / steps
+    low = floor_ms(SHAPES[name], device)
+    speed = ratio(taken["serial"], taken["stacked"])
+    where = "" if device == "cpu" else f" on {device}"
+    print(f"stacked {rows:4d} / serial{where} | {name:32s} | {speed:5.2f} {bar} | {ms:7.4f} ms a step, floor {low:.3f} = {low / ms:.0%}")
+
+
+def main() -> None:
+    ask = argparse.ArgumentParser(description=__doc__)
+    ask.add_argument("--repeats", type=int, default=5)
+    ask.add_argument("--gpu", action="store_true")
+    given = ask.parse_args()
+    torch.set_num_threads(1)
+    print(f"torch {torch.__version__}")
+    if given.gpu:
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+        print(torch.cuda.get_device_name())
+        for name in ("2NN 784-200-200-10, batch 10", "CIFAR CNN, batch 50"):
+            for rows in (100, 300, 1000):
+                stacked_row(name, max(2, given.repeats // 2), rows, "cuda", "")
+        return
+    for name in ("MLP 784-512-256-10, batch 64", "CIFAR CNN, batch 50"):
+        serial_row(name, given.repeats)
+    for name in ("MLP 784-512-256-10, batch 64", "CIFAR CNN, batch 50"):
+        workers_row(name, given.repeats)
+    for name in ("digits MLP 64-64-10, batch 32", "logistic on MNIST, batch 32"):
+        stacked_row(name, given.repeats)
+
+
+if __name__ == "__main__":
+    main()
