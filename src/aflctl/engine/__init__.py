@@ -63,7 +63,7 @@ def run(
     try:
         return _run(loaded, plan, sets, runs_root(runs_dir), rerun, progress, begun)
     except KeyboardInterrupt:
-        raise Interrupted("stopped", hint="the same command continues this run") from None
+        raise Interrupted("stopped", hint="the same command runs it again from its beginning") from None
     finally:
         torch.set_num_threads(threads)
 
@@ -98,6 +98,7 @@ def _run(
             rundir.clear()
         rundir.write_text("config.yaml", to_yaml(plan.config))
         _copy_local_plugins(plan, rundir.path)
+        rundir.log(f"{provenance.now()}  begun by aflctl {__version__}" + (f"; {note}" if note else ""))
         if begun is not None:
             begun(rundir.path, note)
         loaded_s = time.perf_counter() - started
@@ -132,7 +133,14 @@ def _execute(
                 folder=loaded.base, history=rundir.history,
             ),
         )  # fmt: skip
-        driver = Driver(x, recorder.metric, progress)
+        rundir.log(f"executor {x.executor['name']}: {x.executor['why']}")
+
+        def told(step: Progress) -> None:
+            rundir.log(_line(step))
+            if progress is not None:
+                progress(step)
+
+        driver = Driver(x, recorder.metric, told)
         recorder.open_metrics(driver.extra)
         began = time.perf_counter()
         reason = driver.run()
@@ -172,7 +180,15 @@ def _report(
         **results,
     }
     write_all(rundir.path, summary)
+    rundir.log(f"{provenance.now()}  done: {results['stop_reason']} reached")
     rundir.write_json("summary.json", summary)
+
+
+def _line(step: Progress) -> str:
+    row = step.row
+    scores = [f"accuracy {100 * row.accuracy:.2f} %"] if row.accuracy is not None else []
+    scores += [f"loss {row.loss:.4f}"] if row.loss is not None else []
+    return "  ".join([f"{row.virtual_s:.3f} s", f"update {row.update}", f"version {row.version}", *scores])
 
 
 def _copy_local_plugins(plan: Plan, folder: Path) -> None:

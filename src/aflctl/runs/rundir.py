@@ -17,7 +17,7 @@ from typing import Any, Literal
 from aflctl.errors import AflctlError, RunDirError, UnknownName, suggest
 from aflctl.runs import lock
 from aflctl.runs.atomic import FORBIDDEN, disk, problem, write_json, write_text
-from aflctl.runs.provenance import redact
+from aflctl.runs.provenance import now, redact
 
 FORMAT = 1
 LATEST = "latest"
@@ -118,7 +118,9 @@ class RunDir:
 
     def fail(self, error: BaseException) -> None:
         """Leaves the exit record of a run that ended with an error."""
-        self.write_json("exit.json", exit_record(error))
+        record = exit_record(error)
+        self.write_json("exit.json", record)
+        self.log(f"{now()}  ended with {record['code']}: {record['message']}")
 
     def close(self) -> None:
         """Gives the lock back; the directory stays."""
