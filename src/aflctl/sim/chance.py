@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
-from aflctl.sim.streams import Dice, generator, key
+from aflctl.sim.streams import GOLDEN, M1, M2, MASK, Dice, fold, generator, key, word
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,6 +20,7 @@ class Chance:
         self.selection_seed, self.algorithm_seed = selection_seed, algorithm_seed
         self.selection, self.state = selection, None
         self.short = 0
+        self._drawing = key(selection_seed, "draw")
 
     def begin(self, samples: Sequence[int]) -> None:
         """Time 0."""
@@ -34,6 +35,10 @@ class Chance:
     def of(self, event: int, hook: str, client: int) -> HookStreams:
         """The streams of one call."""
         return HookStreams(self, event, hook, client)
+
+    def drawing(self, event: int, hook: str, client: int, nth: int) -> int:
+        """The key of the `nth` draw in one call: key(selection seed, "draw", event, hook, client, nth)."""
+        return fold(fold(fold(fold(self._drawing, event), word(hook)), client), nth)
 
 
 class HookStreams:
@@ -55,30 +60,35 @@ class HookStreams:
         if k <= 0:
             return []
         chance = self._chance
-        where = key(chance.selection_seed, "draw", *self._at, self._draws)
+        where = chance.drawing(*self._at, self._draws)
         self._draws += 1
         if chance.selection is None:
-            got = uniform_draw(fleet, k, among, Dice(where))
+            got = uniform_draw(fleet.idle, range(len(fleet.samples)) if among is None else among, k, where)
         else:
             chance.state, got = chance.selection.pick(chance.state, fleet, k, among, generator(where))
         chance.short += max(0, k - len(got))
         return sorted(got)
 
 
-def uniform_draw(fleet: Fleet, k: int, among: Sequence[int] | None, dice: Any) -> list[int]:
-    """k distinct idle clients, each set equally likely: O(k) by rejection unless idle ones are rare, then one scan."""
-    pool: Sequence[int] = range(len(fleet.samples)) if among is None else among
+def uniform_draw(idle: Collection[int], pool: Sequence[int], k: int, where: int) -> list[int]:
+    """k distinct idle clients of `pool`, each set equally likely; O(k) by rejection while idle ones are not rare, else
+    one scan. Draw i is `fold(where, i)`, written out because this is the loop's hottest place."""
     got: dict[int, None] = {}
-    if not pool:
+    size, whole, x = len(pool), isinstance(pool, range), where
+    if not size:
         return []
-    idle, size = fleet.idle, len(pool)
     for _ in range(min(200 + 40 * k, 8 * size)):
-        client = int(pool[dice.below(size)])
+        z = x = (x + GOLDEN) & MASK
+        z = ((z ^ (z >> 30)) * M1) & MASK
+        z = ((z ^ (z >> 27)) * M2) & MASK
+        client = ((z ^ (z >> 31)) * size) >> 64
+        if not whole:
+            client = int(pool[client])
         if client not in got and client in idle:
             got[client] = None
             if len(got) == k:
                 return list(got)
-    rest = [int(c) for c in pool if c not in got and c in idle]
+    rest, dice = [int(c) for c in pool if c not in got and c in idle], Dice(x)
     while rest and len(got) < k:
         got[rest.pop(dice.below(len(rest)))] = None
     return list(got)
