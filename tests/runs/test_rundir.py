@@ -257,6 +257,18 @@ def test_what_the_operating_system_refuses(
     assert caught.value.where == str(tmp_path)
 
 
+def test_an_earlier_run_of_the_same_configuration_is_found(tmp_path: Path) -> None:
+    assert rundir.predecessor(tmp_path, "quick-s0", IDENTITY, "c") is None
+    runs = ((IDENTITY, "c", "3"), ("cd" * 32, "c", "1"), ("ef" * 32, "c", "2"), ("12" * 32, "d", "4"))
+    for identity, config, started in runs:
+        with RunDir.open(tmp_path, "quick-s0", identity) as run:
+            prints = {"config": config, "code": identity}
+            run.write_json("provenance.json", {"identity": identity, "fingerprints": prints, "started": started})
+    found = rundir.predecessor(tmp_path, "quick-s0", IDENTITY, "c")
+    assert found is not None
+    assert found["identity"] == "ef" * 32
+
+
 def test_json_is_strict(tmp_path: Path) -> None:
     with begin(tmp_path) as run:
         run.write_json("summary.json", {"a": float("nan"), "b": (1, float("inf")), 3: Path("x"), "d": "é"})

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aflctl.report.histogram import binned, bins, doubling, names
 from aflctl.report.statistics import by_device, counts_of
 from aflctl.runs.atomic import replacing
 from aflctl.runs.records import CAUSES
@@ -128,20 +129,31 @@ def staleness(run: Run, path: Path) -> None:
 
 
 def _by_device(axes: Axes, counts: Mapping[tuple[str, str], Mapping[int, int]], devices: Sequence[str]) -> None:
-    from matplotlib.ticker import MaxNLocator
+    """Bars on top of each other; side by side over a logarithmic axis where a few updates are far staler than most."""
+    from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
-    highest = max(counts["all", "all"])
-    width = -(-(highest + 1) // BARS)
-    places = list(range(0, highest + 1, width))
-    floor = [0] * len(places)
-    for device, colour in _classes(devices).items():
-        heights = [sum(counts[f"device:{device}", "all"].get(v, 0) for v in range(a, a + width)) for a in places]
-        middles = [a + (width - 1) / 2 for a in places]
-        axes.bar(middles, heights, 0.9 * width, floor, color=colour, edgecolor="white", linewidth=0.5, label=device)
-        floor = [a + b for a, b in zip(floor, heights)]
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
-    axes.set_ylim(0, max(floor) * 1.08)
+    ranges = bins(counts["all", "all"], BARS)
+    heights = {device: binned(counts[f"device:{device}", "all"], ranges) for device in devices}
+    places, colours = range(len(ranges)), _classes(devices)
+    if doubling(ranges):
+        width = 0.84 / len(devices)
+        for k, (device, mine) in enumerate(heights.items()):
+            at = [i - 0.42 + (k + 0.5) * width for i in places]
+            axes.bar(at, mine, width, color=colours[device], edgecolor="white", linewidth=0.4, label=device)
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+        axes.set_ylim(bottom=0.7)
+        axes.set_ylabel("updates (log scale)", fontsize=9, color=INK)
+    else:
+        floor = [0] * len(ranges)
+        for device, mine in heights.items():
+            axes.bar(places, mine, 0.9, floor, color=colours[device], edgecolor="white", linewidth=0.5, label=device)
+            floor = [a + b for a, b in zip(floor, mine)]
+        axes.set_ylim(0, max(floor) * 1.08)
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+    told = names(ranges)
+    step = 1 if max(map(len, told)) * len(told) <= 45 else -(-max(map(len, told)) * len(told) // 45)
+    axes.set_xticks(list(places)[::step], told[::step])
     _legend(axes, loc="upper right")
 
 
@@ -207,7 +219,7 @@ def _per_client(axes: Axes, used: Sequence[int], devices: Sequence[str]) -> None
 
 
 def _per_class(axes: Axes, classes: Mapping[str, Mapping[str, int]]) -> None:
-    names = list(classes)[::-1]
+    order = list(classes)[::-1]
     rows = [
         ("clients", "clients", PALE, 0.19),
         ("tasks sent", "dispatched", "#56B4E9", -0.01),
@@ -215,10 +227,10 @@ def _per_class(axes: Axes, classes: Mapping[str, Mapping[str, int]]) -> None:
     ]
     for text, key, colour, shift in rows:
         whole = max(1, sum(row[key] for row in classes.values()))
-        shares = [100 * classes[name][key] / whole for name in names]
+        shares = [100 * classes[name][key] / whole for name in order]
         edge = "#888888" if colour == PALE else colour
         axes.barh(
-            [i + shift for i in range(len(names))],
+            [i + shift for i in range(len(order))],
             shares,
             0.19,
             color=colour,
@@ -226,9 +238,9 @@ def _per_class(axes: Axes, classes: Mapping[str, Mapping[str, int]]) -> None:
             linewidth=0.5,
             label=text,
         )
-    axes.set_yticks(range(len(names)), names)
+    axes.set_yticks(range(len(order)), order)
     axes.set_xlim(left=0)
-    axes.set_ylim(-0.5, len(names) + 0.1)
+    axes.set_ylim(-0.5, len(order) + 0.1)
     axes.grid(False)
     axes.grid(axis="x", color=PALE, linewidth=0.6)
     _legend(axes, loc="upper center", ncols=3, columnspacing=0.9, handletextpad=0.4, borderaxespad=0.1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from aflctl.report.histogram import Histogram, binned, bins, spark
+from aflctl.report.histogram import Histogram, binned, bins, doubling, spark
 from aflctl.report.statistics import by_device, counts_of, noted_targets
 from aflctl.report.wording import count, number, percent, plural, scaled, seconds, short
 from aflctl.runs.records import CAUSES
@@ -162,7 +162,7 @@ def _devices(run: Run, counts: Mapping[tuple[str, str], Mapping[int, int]], asci
     from rich.table import Table
 
     table = Table(box=None if ascii_only else box.SIMPLE_HEAD, padding=(0, 1), show_edge=False, pad_edge=False)
-    ranges = bins(max(counts["all", "all"], default=0), 12)
+    ranges = bins(counts["all", "all"], 12)
     for heading in ("  device", "clients", "used", "lost", "mean", "max", "mostly by", ""):
         table.add_column(heading, justify="left" if heading in ("  device", "mostly by", "") else "right", no_wrap=True)
     for device, row in by_device(run.columns("clients")).items():
@@ -173,7 +173,7 @@ def _devices(run: Run, counts: Mapping[tuple[str, str], Mapping[int, int]], asci
         table.add_row(
             f"  {device[:24]}", count(row["clients"]), count(row["used"]), count(row["lost"]),
             short(sum(v * k for v, k in mine.items()) / n) if n else "-", str(max(mine, default=0)), cause,
-            spark(binned(mine, ranges), ascii_only) if n else "",
+            spark(binned(mine, ranges), ascii_only, doubling(ranges)) if n else "",
         )  # fmt: skip
     return table
 

@@ -229,6 +229,21 @@ def identity_of(path: Path) -> str | None:
     return None
 
 
+def predecessor(root: Path, label: str, identity: str, config: str) -> dict[str, Any] | None:
+    """The provenance of the newest run of the same configuration (digest `config`) that other code or data made.
+
+    `provenance.changes(predecessor, ours)` says what changed.
+    """
+    found: list[dict[str, Any]] = []
+    for path in all_runs(root):
+        if path.name.startswith(f"{label}-"):
+            told = read_json(path / "provenance.json") or {}
+            prints = told.get("fingerprints")
+            if told.get("identity") != identity and isinstance(prints, dict) and prints.get("config") == config:
+                found.append(told)
+    return max(found, key=lambda told: str(told.get("started")), default=None)
+
+
 def _history(path: Path, before: Status | None) -> list[dict[str, Any]]:
     """Attempts made before this one, oldest first."""
     told = read_json(path / "provenance.json") if before not in (None, "done") else None
