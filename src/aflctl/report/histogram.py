@@ -19,8 +19,8 @@ ROWS = 16
 def bins(counts: Mapping[int, int], rows: int = ROWS) -> list[tuple[int, int]]:
     """Ranges [first, last] that cover 0 .. the highest value.
 
-    At most `rows` of equal width; but where three quarters of the cases would fall into the first of several values, 0, 1, 2, 3-4,
-    5-8, 9-16 and so on, each twice as wide as the one before.
+    At most `rows` of equal width; but where three quarters of the cases would fall into the first of several values,
+    0, 1, 2, 3-4, 5-8, 9-16 and so on, each twice as wide as the one before.
     """
     highest = max(counts, default=0)
     width = 1
