@@ -257,23 +257,28 @@ class Loop:
             self._schedule(ticket)
 
     def _settle(self, ticket: Ticket) -> None:
-        """Early stopping: now the number of steps is known, and with it the true arrival."""
+        """Early stopping: now the number of steps is known, and with it the true arrival.
+
+        A task that fails may do so before its lower bound (in a shorter task the same failure would have come after a
+        delay, in this one before it); nobody knew then, so it is lost at the bound.
+        """
+        bound = ticket.at
         ticket.provisional, ticket.at = False, -1  # its old heap entry is void
         ticket.steps = ticket.planned = self.trainer.settle(ticket.id)
         ticket.work = replace(ticket.work, steps=ticket.steps)
         ticket.trip = self.world.trip(ticket.client, ticket.nth, ticket.sent, ticket.work)
-        self._schedule(ticket)
+        self._schedule(ticket, bound)
         if ticket.kind == LOST:
             self.trainer.discard(ticket.id)
 
-    def _schedule(self, ticket: Ticket) -> None:
+    def _schedule(self, ticket: Ticket, earliest: int = 0) -> None:
         trip = ticket.trip
         at, ticket.kind, ticket.reason = trip.segments[-1][1], ARRIVE, None
         if trip.lost_at is not None and trip.lost_at <= at:
             at, ticket.kind, ticket.reason = trip.lost_at, LOST, trip.lost_reason
         if self.limits.timeout is not None and ticket.sent + self.limits.timeout < at:
             at, ticket.kind, ticket.reason = ticket.sent + self.limits.timeout, LOST, "timeout"
-        ticket.at = at
+        ticket.at = at = max(at, earliest)
         heapq.heappush(self.heap, (at, ticket.kind, ticket.id, ticket.client))
 
     def _launch(self) -> None:
