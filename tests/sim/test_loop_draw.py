@@ -13,7 +13,7 @@ from fakes import Count, FakeWorld, Plain, stage
 
 from aflctl.api import Fleet, Step
 from aflctl.sim.chance import Chance, uniform_draw
-from aflctl.sim.streams import Dice, key
+from aflctl.sim.streams import key
 
 
 class Counted:
@@ -117,7 +117,7 @@ def plain_first(seed: int) -> list[int]:
 
 def test_golden_values() -> None:
     # stable over versions of libraries: integer arithmetic of our own
-    assert uniform_draw(fleet_of(1000), 5, None, Dice(key(0, "draw", 0, "select", -1, 0))) == GOLDEN
+    assert uniform_draw(fleet_of(1000).idle, range(1000), 5, key(0, "draw", 0, "select", -1, 0)) == GOLDEN
     assert draw(fleet_of(1000), 5) == sorted(GOLDEN)
 
 

@@ -12,7 +12,9 @@ from collections.abc import Sequence
 from math import cos, exp, log, pi
 from typing import TYPE_CHECKING, Protocol
 
-from aflctl.sim.streams import exponential, fold, folds, integers, integers_of, key, uniform, uniform_of
+from aflctl.sim.streams import (
+    GOLDEN, M1, M2, MASK, exponential, fold, folds, integers, integers_of, key, uniform, uniform_of,
+)  # fmt: skip
 
 if TYPE_CHECKING:
     import numpy as np
@@ -82,20 +84,25 @@ class Refreshes:
 
     def state(self, client: int, t: int) -> tuple[bool, int]:
         thing = self.thing(client)
-        k, window, counts = fold(self._k, thing), self.window, self._counts
+        k, window, counts, thinned = fold(self._k, thing), self.window, self._counts, self.thinned
         w, at = divmod(t, window)
         until = (w + 1) * window
         while True:
-            h = fold(k, w)
+            # h = fold(k, w) and x = integers(fold(h, j), window), written out: every dispatch comes through here
+            z = (k + GOLDEN * (w + 1)) & MASK
+            z = ((z ^ (z >> 30)) * M1) & MASK
+            z = ((z ^ (z >> 27)) * M2) & MASK
+            h = y = z ^ (z >> 31)
             last, which = -1, 0
             for j in range(bisect_right(counts, (h >> 11) * 2.0**-53)):
-                x = (fold(h, j) * window) >> 64
+                z = y = (y + GOLDEN) & MASK
+                z = ((z ^ (z >> 30)) * M1) & MASK
+                z = ((z ^ (z >> 27)) * M2) & MASK
+                x = ((z ^ (z >> 31)) * window) >> 64
                 if x > at:
                     if w * window + x < until:
                         until = w * window + x
-                elif x >= last and (
-                    not self.thinned or uniform(fold(h, _ACCEPT + j)) < self.rate(thing, w * window + x)
-                ):
+                elif x >= last and (not thinned or uniform(fold(h, _ACCEPT + j)) < self.rate(thing, w * window + x)):
                     last, which = x, j
             if last >= 0:
                 return uniform(fold(h, ~which)) < self.on(thing, w * window + last), until

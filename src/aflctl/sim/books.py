@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
@@ -74,6 +75,28 @@ class Totals:
     phase_ns: dict[str, int] = field(default_factory=lambda: dict.fromkeys(PHASES, 0))
 
 
+class Members(Mapping[int, Member]):
+    """client -> what it did, for those that took part; kept as arrays, 28 bytes a client."""
+
+    def __init__(self, clients: int) -> None:
+        self.dispatched, self.used, self.lost = (array("i", bytes(4 * clients)) for _ in range(3))
+        self.staleness_sum, self.staleness_max = (array("q", bytes(8 * clients)) for _ in range(2))
+
+    def __getitem__(self, client: int) -> Member:
+        if not (0 <= client < len(self.dispatched) and self.dispatched[client]):
+            raise KeyError(client)
+        return Member(
+            self.dispatched[client], self.used[client], self.lost[client], self.staleness_sum[client],
+            self.staleness_max[client],
+        )  # fmt: skip
+
+    def __iter__(self) -> Iterator[int]:
+        return (client for client, n in enumerate(self.dispatched) if n)
+
+    def __len__(self) -> int:
+        return len(self.dispatched) - self.dispatched.count(0)
+
+
 class Books:
     """Told by the loop of every dispatch and every end.
 
@@ -83,7 +106,7 @@ class Books:
     def __init__(self, world: World, digest: Digest, emit: Callable[[Entry], None] | None = None) -> None:
         self.world, self.digest, self.emit = world, digest, emit
         self.totals = Totals()
-        self.members: dict[int, Member] = {}
+        self.members = Members(world.clients)
         self.histogram: Counter[tuple[str, int]] = Counter()  # (device, staleness) of used updates
         self.by_cause: dict[tuple[str, str], Counter[int]] = {}  # (device, cause) -> part -> count, of used updates
         self.waiting: list[Entry] = []
@@ -94,10 +117,7 @@ class Books:
         """A task left."""
         self.totals.sent += 1
         self.totals.bytes_down += t.work.down_bytes
-        member = self.members.get(t.client)
-        if member is None:
-            member = self.members[t.client] = Member()
-        member.dispatched += 1
+        self.members.dispatched[t.client] += 1
         steps = -1 if t.provisional else t.steps
         base, work = t.first, t.work
         self.digest.ints(0, t.id, t.client, t.nth, t.sent, steps, base, t.samples, work.down_bytes, work.up_bytes)
@@ -106,26 +126,28 @@ class Books:
         self, t: Ticket, now: int, causes: Mapping[str, int], stats: Mapping[str, float], step: Step[Any]
     ) -> None:
         """An upload was received, and used or rejected."""
-        totals, member, tau = self.totals, self.members[t.client], sum(causes.values())
+        totals, members, client, tau = self.totals, self.members, t.client, sum(causes.values())
         totals.bytes_up += t.work.up_bytes
         totals.interrupted += t.interrupted
-        outcome: Outcome = "used" if step.used else "rejected"
+        outcome = "used" if step.used else "rejected"
         if step.used:
             totals.used += 1
-            totals.samples += (
-                t.planned * t.work.batch_size if t.per_epoch == 0 else t.planned * t.samples // t.per_epoch
-            )
-            member.used += 1
-            member.staleness_sum += tau
-            member.staleness_max = max(member.staleness_max, tau)
-            device = self.world.device_of(t.client)
+            totals.samples += t.planned * t.work.batch_size if t.per_epoch == 0 else t.planned * t.samples // t.per_epoch
+            members.used[client] += 1
+            members.staleness_sum[client] += tau
+            if tau > members.staleness_max[client]:
+                members.staleness_max[client] = tau
+            device = self.world.device_of(client)
             self.histogram[device, tau] += 1
             for cause, part in causes.items():
                 if part:
-                    self.by_cause.setdefault((device, cause), Counter())[part] += 1
+                    counts = self.by_cause.get((device, cause))
+                    if counts is None:
+                        counts = self.by_cause[device, cause] = Counter()
+                    counts[part] += 1
         else:
             totals.rejected += 1
-            member.lost += 1
+            members.lost[client] += 1
         entry = self._end(t, now, outcome, "", causes, stats, step.weight, step.tracks or tuple(t.base))
         if entry is not None:
             if step.used:
@@ -136,7 +158,7 @@ class Books:
     def lost(self, t: Ticket, now: int, causes: Mapping[str, int], reason: str) -> None:
         """A task ended without an upload that counts."""
         self.totals.lost += 1
-        self.members[t.client].lost += 1
+        self.members.lost[t.client] += 1
         if reason in ("stale", "not-finite"):
             self.totals.bytes_up += t.work.up_bytes
         entry = self._end(t, now, "lost", reason, causes, {}, None, tuple(t.base))
@@ -203,16 +225,19 @@ class Books:
         base, held, compute = t.first, causes["held"], causes["compute"]
         self.digest.ints(CODES[outcome], t.id, t.client, t.nth, now, t.planned, base, tau, held, compute)
         energy = self.world.energy_j(t.trip, t.client, now)
-        joules, totals = sum(energy.values()), self.totals
+        joules, totals, sums = sum(energy.values()), self.totals, self.totals.phase_ns
         totals.energy_j += joules
         totals.compute_ns += phases["compute"]
         totals.staleness_ended += tau
+        whole = 0
         for phase, spent in phases.items():
-            totals.phase_ns[phase] += spent
+            if spent:
+                sums[phase] += spent
+                whole += spent
         if outcome != "used":
             totals.wasted_j += joules
             totals.wasted_compute_ns += phases["compute"]
-        if now < self.last or sum(phases.values()) != now - t.sent or min(causes.values()) < 0:
+        if now < self.last or whole != now - t.sent or min(causes.values()) < 0:
             self.broken.append(
                 f"task {t.id} of client {t.client}: sent {t.sent}, ended {now}, phases {phases}, causes {dict(causes)}"
             )
@@ -220,6 +245,34 @@ class Books:
         if self.emit is None:
             return None
         return Entry(t, now, outcome, reason, causes, phases, energy, base + tau, None, weight, stats, tracks)
+
+    # ---- what a checkpoint stores ----
+    def save(self) -> dict[str, Any]:
+        """The sums so far, and the entries that wait for a version."""
+        names = ("dispatched", "used", "lost", "staleness_sum", "staleness_max")
+        columns = {name: getattr(self.members, name) for name in names}
+        return {
+            "totals": self.totals,
+            "members": {c: [int(column[c]) for column in columns.values()] for c in self.members},
+            "histogram": [(device, tau, n) for (device, tau), n in self.histogram.items()],
+            "by_cause": [(device, cause, dict(parts)) for (device, cause), parts in self.by_cause.items()],
+            "waiting": list(self.waiting),
+            "broken": list(self.broken),
+            "last": self.last,
+        }
+
+    def load(self, saved: Mapping[str, Any]) -> None:
+        """As `save` said."""
+        self.totals, self.last = saved["totals"], saved["last"]
+        members = self.members
+        for c, row in saved["members"].items():
+            (
+                members.dispatched[c], members.used[c], members.lost[c],
+                members.staleness_sum[c], members.staleness_max[c],
+            ) = row  # fmt: skip
+        self.histogram = Counter({(device, tau): n for device, tau, n in saved["histogram"]})
+        self.by_cause = {(device, cause): Counter(parts) for device, cause, parts in saved["by_cause"]}
+        self.waiting, self.broken = list(saved["waiting"]), list(saved["broken"])
 
     # ---- the sums ----
     def invariants(self, flying: Mapping[int, Ticket], versions: Mapping[str, int]) -> dict[str, bool]:
@@ -230,7 +283,7 @@ class Books:
             "dispatches_balance": t.sent == t.used + t.rejected + t.lost + t.cancelled + len(flying),
             "histogram_counts_used": sum(self.histogram.values()) == t.used,
             "bytes_not_negative": min(t.bytes_down, t.bytes_up) >= 0,
-            "participation_balances": sum(m.dispatched for m in self.members.values()) == t.sent,
+            "participation_balances": sum(self.members.dispatched) == t.sent,
         }
 
     def staleness(self) -> dict[str, Any]:

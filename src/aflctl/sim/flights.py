@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from aflctl.api import Flight, LossReason
 
@@ -18,6 +18,7 @@ NS = 1_000_000_000
 LOST, ARRIVE, TICK, ONLINE = range(4)
 PHASES = ("download", "compute", "offline", "upload")
 CAUSES = ("held", *PHASES)
+_ONE = {""}
 
 
 @dataclass(slots=True)
@@ -54,7 +55,8 @@ class Ticket:
 
     def staleness(self, versions: Mapping[str, int]) -> dict[str, int]:
         """Versions made since the base version, per track."""
-        return {k: versions[k] - b for k, b in self.base.items()}
+        base = self.base
+        return {"": versions[""] - self.first} if base.keys() == _ONE else {k: versions[k] - b for k, b in base.items()}
 
     def phase_ns(self, until: int) -> dict[str, int]:
         """Nanoseconds spent in each phase up to `until`; they sum to `until - sent`."""
@@ -106,19 +108,34 @@ class Flying(Mapping[int, Flight]):
         return len(self._tickets)
 
 
+class Moment(Protocol):
+    """What decides who is idle: the loop."""
+
+    now: int
+    busy: int
+    tickets: dict[int, Ticket]
+    online_at: Callable[[int, int], bool]
+
+
 class Idle(Collection[int]):
     """Clients that are online, not flying and not just being heard. Membership is O(1), iteration O(N)."""
 
-    __slots__ = ("_absent", "_clients")
+    __slots__ = ("_at", "_clients")
 
-    def __init__(self, clients: int, absent: Callable[[int], bool]) -> None:
-        self._clients, self._absent = clients, absent
+    def __init__(self, clients: int, at: Moment) -> None:
+        self._clients, self._at = clients, at
 
     def __contains__(self, client: Any) -> bool:
-        return 0 <= client < self._clients and not self._absent(client)
+        at = self._at
+        return (
+            client not in at.tickets
+            and client != at.busy
+            and 0 <= client < self._clients
+            and at.online_at(client, at.now)
+        )
 
     def __iter__(self) -> Iterator[int]:
-        return (c for c in range(self._clients) if not self._absent(c))
+        return (c for c in range(self._clients) if c in self)
 
     def __len__(self) -> int:
         return sum(1 for _ in self)

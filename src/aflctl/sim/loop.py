@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aflctl.api import Algorithm, Assignment, Fleet, LossReason, Lost, Setup, Step, Update, overrides
 from aflctl.errors import AflctlError, Diverged, HookFailed
-from aflctl.sim.chance import Chance, HookStreams
+from aflctl.sim.chance import Chance, HookStreams, uniform_draw
 from aflctl.sim.flights import ARRIVE, LOST, NS, ONLINE, TICK, Flying, Idle, Ticket
-from aflctl.sim.world import Work
+from aflctl.sim.world import NEVER, Work
 
 if TYPE_CHECKING:
     from aflctl.seam import Load, Result, Trainer
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 
 _WORKS = 1 << 15
+_NOTHING = (NEVER, ONLINE, 0, -1)
 
 
 class Limits(NamedTuple):
@@ -66,14 +67,14 @@ class Loop:
         self.alarm: int | None = None
         self.online: int | None = None
         self.hook = ("init", -1)
-        self._online = world.online
+        self.online_at = world.online
         self.state: Any = None
         self._instant: dict[str, Any] = {
             "versions": MappingProxyType(self.versions),
             "capacity": setup.concurrency,
             "samples": setup.samples,
             "total_samples": _total(setup.samples),
-            "idle": Idle(world.clients, self._absent),
+            "idle": Idle(world.clients, self),
             "flying": Flying(self.tickets, self.versions),
             "estimate": self._estimate,
             "track": "",
@@ -81,12 +82,18 @@ class Loop:
         self._works: dict[tuple[Load, float], Work] = {}
         self._recalls, self._alarms = overrides(algorithm, "recall"), overrides(algorithm, "alarm")
         self._loses, self._launches = overrides(algorithm, "lost"), overrides(algorithm, "launched")
-        self._trusted = chance.selection is None and not overrides(algorithm, "select")
+        self._plain = chance.selection is None and not overrides(algorithm, "select")
 
     # ---- what the engine calls ----
     def begin(self) -> None:
         """Time 0: `init`, then the first clients are sent."""
-        self._guard(self._begin)
+        try:
+            self.state = self.alg.init(self.setup, self._fleet("init"))
+            self._tail(Step(self.state), ONLINE)
+        except AflctlError:
+            raise
+        except Exception as error:
+            raise self._failed(error) from error
 
     def peek(self) -> int | None:
         """When the next event is due (ns); None = nothing can ever happen again."""
@@ -112,34 +119,30 @@ class Loop:
 
     def step(self) -> None:
         """Lets the next event happen. Call `peek` first."""
-        self._guard(self._step)
-
-    # ---- events ----
-    def _guard(self, work: Callable[[], None]) -> None:
         try:
-            work()
+            self._step()
         except AflctlError:
             raise
         except Exception as error:
-            hook, client = self.hook
-            who = f"{type(self.alg).__name__}.{hook}" + (f" for client {client}" if client >= 0 else "")
-            raise HookFailed(
-                f"{who} at {self.now / NS:.6f} s raised {type(error).__name__}: {error}",
-                hint="set AFLCTL_TRACEBACK=1 to see where",
-            ) from error
+            raise self._failed(error) from error
 
-    def _begin(self) -> None:
-        self.state = self.alg.init(self.setup, self._fleet("init"))
-        self._tail(Step(self.state), ONLINE)
+    # ---- events ----
+    def _failed(self, error: Exception) -> HookFailed:
+        hook, client = self.hook
+        who = f"{type(self.alg).__name__}.{hook}" + (f" for client {client}" if client >= 0 else "")
+        return HookFailed(
+            f"{who} at {self.now / NS:.6f} s raised {type(error).__name__}: {error}",
+            hint="set AFLCTL_TRACEBACK=1 to see where",
+        )
 
     def _step(self) -> None:
-        event = self.heap[0] if self.heap else None
-        if self.alarm is not None and (event is None or (self.alarm, TICK) < event[:2]):
-            event = (self.alarm, TICK, 0, -1)
-        if self.online is not None and (event is None or (self.online, ONLINE) < event[:2]):
-            event = (self.online, ONLINE, 0, -1)
-        assert event is not None and event[0] >= self.now, (event, self.now)
-        self.now, kind, _, client = event
+        at, kind, _, client = self.heap[0] if self.heap else _NOTHING
+        if self.alarm is not None and (self.alarm, TICK) < (at, kind):
+            at, kind = self.alarm, TICK
+        if self.online is not None and (self.online, ONLINE) < (at, kind):
+            at, kind = self.online, ONLINE
+        assert self.now <= at < NEVER, (at, self.now)
+        self.now = at
         self.events += 1
         if kind <= ARRIVE:
             heapq.heappop(self.heap)
@@ -185,7 +188,8 @@ class Loop:
             self.trainer.commit(ticket.id, step.weight)
         else:
             self.trainer.discard(ticket.id)
-        self.chance.observe(update)
+        if self.chance.selection is not None:
+            self.chance.observe(update)
         self.books.arrived(ticket, self.now, self._causes(ticket, staleness, step.tracks), update.stats, step)
         self._tail(step, ARRIVE, ticket)
 
@@ -282,19 +286,34 @@ class Loop:
         heapq.heappush(self.heap, (at, ticket.kind, ticket.id, ticket.client))
 
     def _launch(self) -> None:
-        self.chance.short = 0
-        fleet = self._fleet("select")
-        chosen = self.alg.select(self.state, fleet)
+        chance = self.chance
+        chance.short = 0
+        chosen = self._draw() if self._plain else self._select()
         if chosen:
-            if not self._trusted:
-                self._check_chosen(chosen, fleet)
             for client in chosen:
                 self._send(int(client))
             if self._launches:
                 self.state = self.alg.launched(self.state, chosen, self._fleet("launched"))
         self.online = None
-        if self.chance.short or not self.tickets:
+        if chance.short or not self.tickets:
             self.online = self.world.next_any_online(self.now, self.tickets.__contains__)
+
+    def _draw(self) -> Sequence[int]:
+        """What `Algorithm.select` does by default, without the detour."""
+        free = self.setup.concurrency - len(self.tickets)
+        if free <= 0:
+            return ()
+        where = self.chance.drawing(self.events, "select", -1, 0)
+        got = uniform_draw(self._instant["idle"], range(self.world.clients), free, where)
+        self.chance.short = free - len(got)
+        return got if free == 1 else sorted(got)
+
+    def _select(self) -> Sequence[int]:
+        fleet = self._fleet("select")
+        chosen = self.alg.select(self.state, fleet)
+        if chosen:
+            self._check_chosen(chosen, fleet)
+        return chosen
 
     def _send(self, client: int) -> None:
         order = self.alg.assign(self.state, client, self._fleet("assign", client))
@@ -375,6 +394,34 @@ class Loop:
                 f"{type(self.alg).__name__}.alarm named {at} s, which is not after now ({self.now / NS} s)"
             )
 
+    # ---- what a checkpoint stores ----
+    def save(self) -> dict[str, Any]:
+        """Everything that later events depend on; between two events only."""
+        plain = ("now", "events", "tasks", "used", "advances", "alarm", "online", "heap", "state")
+        return {
+            **{name: getattr(self, name) for name in plain},
+            "versions": dict(self.versions),
+            "made": {track: list(times) for track, times in self.made.items()},
+            "tickets": dict(self.tickets),
+            "nth": {client: n for client, n in enumerate(self.nth) if n},
+            "selection": self.chance.state,
+        }
+
+    def load(self, saved: Mapping[str, Any]) -> None:
+        """As `save` said."""
+        for name in ("now", "events", "tasks", "used", "advances", "alarm", "online", "state"):
+            setattr(self, name, saved[name])
+        self.heap[:] = [tuple(event) for event in saved["heap"]]
+        self.versions.clear()
+        self.versions.update(saved["versions"])
+        self.made.clear()
+        self.made.update({track: array("q", times) for track, times in saved["made"].items()})
+        self.tickets.clear()
+        self.tickets.update(saved["tickets"])
+        for client, n in saved["nth"].items():
+            self.nth[client] = n
+        self.chance.state = saved["selection"]
+
     # ---- what hooks see ----
     def _fleet(self, hook: str, client: int = -1) -> Fleet:
         self.hook = (hook, client)
@@ -384,9 +431,6 @@ class Loop:
         fields["now"] = self.now / NS
         fields["streams"] = HookStreams(self.chance, self.events, hook, client)
         return fleet
-
-    def _absent(self, client: int) -> bool:
-        return client in self.tickets or client == self.busy or not self._online(client, self.now)
 
     def _estimate(self, client: int, order: Assignment | None) -> float:
         local, n = self.setup.local, int(self.setup.samples[client])

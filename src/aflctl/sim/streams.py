@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 MASK = (1 << 64) - 1
 GOLDEN = 0x9E3779B97F4A7C15
-_M1, _M2 = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
+M1, M2 = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
 _ROOT = 0x243F6A8885A308D3  # the fraction of pi, where every key starts
 _TO_UNIT = 2.0**-53
 _TO_OPEN = 2.0**-52
@@ -32,8 +32,8 @@ _words: dict[str, int] = {}
 def fold(k: int, part: int) -> int:
     """The key below `k` for the number `part`; also draw number `part` of the sequence that starts at `k`."""
     x = (k + GOLDEN * (part + 1)) & MASK
-    x = ((x ^ (x >> 30)) * _M1) & MASK
-    x = ((x ^ (x >> 27)) * _M2) & MASK
+    x = ((x ^ (x >> 30)) * M1) & MASK
+    x = ((x ^ (x >> 27)) * M2) & MASK
     return x ^ (x >> 31)
 
 
@@ -84,8 +84,8 @@ class Dice:
     def bits(self) -> int:
         """64 random bits."""
         self._at = x = (self._at + GOLDEN) & MASK
-        x = ((x ^ (x >> 30)) * _M1) & MASK
-        x = ((x ^ (x >> 27)) * _M2) & MASK
+        x = ((x ^ (x >> 30)) * M1) & MASK
+        x = ((x ^ (x >> 27)) * M2) & MASK
         return x ^ (x >> 31)
 
     def random(self) -> float:
@@ -156,9 +156,9 @@ def folds(k: int | NDArray[np.uint64], parts: int | NDArray[np.int64] | NDArray[
         x *= np.uint64(GOLDEN)
         x += start
     x ^= x >> np.uint64(30)
-    x *= np.uint64(_M1)
+    x *= np.uint64(M1)
     x ^= x >> np.uint64(27)
-    x *= np.uint64(_M2)
+    x *= np.uint64(M2)
     x ^= x >> np.uint64(31)
     return x
 
