@@ -144,7 +144,7 @@ def _execute(
         recorder.open_metrics(driver.extra)
         began = time.perf_counter()
         reason = driver.run()
-        x.books.close(x.loop.now, x.loop.tickets, x.loop.versions)
+        x.books.close(x.loop.now, x.loop.tickets, x.loop.versions, x.loop.made)
         trained_s = time.perf_counter() - began
     finally:
         recorder.close()

@@ -80,7 +80,7 @@ class Recorder:
             p["upload"] / NS,
             None if e.buffer is None else e.buffer / NS,
             t.work.down_bytes,
-            t.work.up_bytes if e.outcome in ("used", "rejected") else 0,
+            t.work.up_bytes if e.outcome in ("used", "rejected") or e.reason in ("stale", "not-finite") else 0,
             t.planned,
             loss if loss is None or isfinite(loss) else None,
             e.weight,

@@ -184,8 +184,10 @@ class Books:
                 self.emit(entry._replace(buffer=now - entry.ended))
         self.waiting = keep
 
-    def close(self, now: int, flying: Mapping[int, Ticket], versions: Mapping[str, int]) -> None:
-        """The run ends: hand out what still waits in the buffer or flies."""
+    def close(
+        self, now: int, flying: Mapping[int, Ticket], versions: Mapping[str, int], made: Mapping[str, Sequence[int]]
+    ) -> None:
+        """The run ends: hand out what still waits in the buffer or flies. `made` is when each track's versions were."""
         if self.emit is None:
             return
         for entry in self.waiting:
@@ -199,7 +201,7 @@ class Books:
                     now,
                     "flying",
                     "",
-                    {"held": versions[lead] - t.base[lead]},
+                    t.causes(made[lead], lead, versions[lead], now),
                     t.phase_ns(now),
                     {},
                     versions[lead],
