@@ -129,10 +129,11 @@ class Books:
         totals, members, client, tau = self.totals, self.members, t.client, sum(causes.values())
         totals.bytes_up += t.work.up_bytes
         totals.interrupted += t.interrupted
-        outcome = "used" if step.used else "rejected"
+        outcome: Outcome = "used" if step.used else "rejected"
         if step.used:
             totals.used += 1
-            totals.samples += t.planned * t.work.batch_size if t.per_epoch == 0 else t.planned * t.samples // t.per_epoch
+            size = t.work.batch_size
+            totals.samples += t.planned * size if t.per_epoch == 0 else t.planned * t.samples // t.per_epoch
             members.used[client] += 1
             members.staleness_sum[client] += tau
             if tau > members.staleness_max[client]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from aflctl.api import Flight, LossReason
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from aflctl.sim.world import Trip, Work
 
@@ -114,7 +114,8 @@ class Moment(Protocol):
     now: int
     busy: int
     tickets: dict[int, Ticket]
-    online_at: Callable[[int, int], bool]
+
+    def online_at(self, client: int, t: int, /) -> bool: ...
 
 
 class Idle(Collection[int]):
