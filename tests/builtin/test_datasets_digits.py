@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from aflctl.builtin.datasets.digits import Digits, every_fifth
+from aflctl.builtin.datasets.digits import Digits
+from aflctl.data.holdout import systematic
 
 
 def test_every_fifth_of_each_class_is_a_test_sample() -> None:
     # class 0 sits at 0 2 4 6 8 (its fifth is position 8), class 1 at 1 3 5 7 (has no fifth)
-    assert np.flatnonzero(every_fifth(np.array([0, 1, 0, 1, 0, 1, 0, 1, 0]))).tolist() == [8]
+    assert np.flatnonzero(systematic(np.array([0, 1, 0, 1, 0, 1, 0, 1, 0]), 0.2)).tolist() == [8]
 
 
 def test_images_are_bytes_and_labels_int64(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from aflctl.data.cache import fingerprint
 from aflctl.errors import DiskProblem, EnvironmentProblem
@@ -17,6 +17,18 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SCHEMA = "1"
+CHUNK_BYTES = 16 << 20
+KINDS = {
+    "u1": "U8",
+    "i1": "I8",
+    "i2": "I16",
+    "i4": "I32",
+    "i8": "I64",
+    "f2": "F16",
+    "f4": "F32",
+    "f8": "F64",
+    "b1": "BOOL",
+}
 
 
 @dataclass(frozen=True)
@@ -42,7 +54,6 @@ class Stored:
 def write(path: Path, table: Table, how: str) -> str:
     """Writes the file under a temporary name, flushes and renames it; returns the fingerprint."""
     import numpy as np
-    from safetensors.numpy import save_file
 
     arrays = {name: np.ascontiguousarray(array) for name, array in table.arrays.items()}
     for name, array in arrays.items():
@@ -53,8 +64,9 @@ def write(path: Path, table: Table, how: str) -> str:
     partial = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(arrays, partial, {"schema": SCHEMA, "fingerprint": mark, "how": how, "notes": notes})
-        with partial.open("rb") as stream:
+        with partial.open("wb") as stream:
+            _stream(stream, arrays, {"schema": SCHEMA, "fingerprint": mark, "how": how, "notes": notes})
+            stream.flush()
             os.fsync(stream.fileno())
         os.replace(partial, path)
     except OSError as error:
@@ -63,6 +75,25 @@ def write(path: Path, table: Table, how: str) -> str:
         if partial.exists():
             partial.unlink()
     return mark
+
+
+def _stream(out: BinaryIO, arrays: Mapping[str, NDArray[Any]], notes: Mapping[str, str]) -> None:
+    """The safetensors format (8 bytes length, JSON header, arrays), written piece by piece: nothing is copied whole."""
+    import numpy as np
+
+    header: dict[str, Any] = {"__metadata__": notes}
+    at = 0
+    for name, array in sorted(arrays.items(), key=lambda item: -item[1].itemsize):  # wide types first: all stay aligned
+        kind = KINDS[array.dtype.newbyteorder("=").str.lstrip("<=|")]
+        header[name] = {"dtype": kind, "shape": array.shape, "data_offsets": (at, at + array.nbytes)}
+        at += array.nbytes
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 64)
+    out.write(len(text).to_bytes(8, "little") + text)
+    for name in list(header)[1:]:
+        array = np.ascontiguousarray(arrays[name], arrays[name].dtype.newbyteorder("<"))
+        for rows in np.array_split(array, max(1, array.nbytes // CHUNK_BYTES)) if array.ndim else [array]:
+            out.write(rows.tobytes())
 
 
 def read(path: Path, how: str) -> Stored | None:

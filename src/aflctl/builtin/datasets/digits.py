@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from aflctl.api import Dataset, DataSpec, Modality, Samples, Source
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 MEAN, STD = 0.3052, 0.3760
 
@@ -29,11 +24,12 @@ class Digits(Dataset):
         from sklearn.datasets import load_digits
 
         from aflctl.data import fingerprint
+        from aflctl.data.holdout import systematic
 
         raw = load_digits()
         images = ((raw.images.astype(np.int64) * 255 + 8) // 16).astype(np.uint8)[:, None]
         labels = raw.target.astype(np.int64)
-        test = every_fifth(labels)
+        test = systematic(labels, 0.2)
         arrays = {"x": images, "y": labels, "test": test}
         train_part, test_part = (
             Samples((torch.from_numpy(images[rows]),), torch.from_numpy(labels[rows])) for rows in (~test, test)
@@ -42,13 +38,3 @@ class Digits(Dataset):
             (Modality("image", (1, 8, 8), "image", (MEAN,), (STD,)),), 10, tuple(str(digit) for digit in range(10))
         )
         return Source(spec, train_part, test_part, fingerprint("digits: every fifth of a class tests", arrays))
-
-
-def every_fifth(labels: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """[n] True for the 5th, 10th, ... sample of each class, in order of appearance."""
-    import numpy as np
-
-    chosen = np.zeros(len(labels), bool)
-    for label in np.unique(labels):
-        chosen[np.flatnonzero(labels == label)[4::5]] = True
-    return chosen
