@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from aflctl.api import Algorithm, FederatedData, Setup
+from aflctl.api import Algorithm, FederatedData, Layout, Setup
 from aflctl.engine.executors import choose, place
 from aflctl.errors import UserError
 from aflctl.sim.books import Books, Digest, Entry
@@ -85,40 +86,66 @@ def build(
     plan: Plan, data: FederatedData, base: Path, digest: Digest, emit: Callable[[Entry], None] | None
 ) -> Experiment:
     """Wires the parts together; every stream of randomness is named here."""
-    config, seeds = plan.config, plan.seeds
-    with torch.random.fork_rng(devices=[]):
-        torch.random.manual_seed(key(seeds["model"], "init") & (2**63 - 1))
-        module = plan.model.build(data.spec, plan.fusion)
-    flops = plan.model.flops(data.spec)
-    flops = count_flops(module, data.spec) if flops is None else flops
-    device = place(config.engine.device)
-    task, feed = FlatTask(module, data.spec).to(device), Feed(data.spec, device)
-    if isinstance(data, Divided):
-        data.to(device)
-    clients = len(data.samples)
-    setup = Setup(
-        task.layout, task.init, data.samples, min(config.clients.concurrency, clients), config.local, task.modules
-    )
-    algorithm = plan.algorithm
-    for personalization in plan.personalization:
-        algorithm = personalization.wrap(algorithm, setup)
-    world = build_world(config.fleet, clients, seeds["fleet"], base)
+    config, training = plan.config, plan.seeds["training"]
+    task, feed, flops = model_of(plan, data)
+    setup = setup_of(plan, data, task.layout, task.init, task.modules)
+    algorithm = wrapped(plan, setup)
+    world = build_world(config.fleet, setup.clients, plan.seeds["fleet"], base)
     kit = Kit(algorithm, task, feed, config.local)
-    training = seeds["training"]
     executor, picked = choose(config.engine, plan.model, kit, flops, setup.concurrency)
     pool = Pool(
         kit, data, setup, executor, ClientMemory(algorithm.memory(setup)),
         lambda client, nth: generator(key(training, "batches", client, nth)),
         lambda client, nth: key(training, "dropout", client, nth),
     )  # fmt: skip
-    # uniform selection is what `draw` does by itself, in O(k) and without a numpy generator
-    selection = None if config.clients.selection.name == "uniform" else plan.selection
-    chance = Chance(seeds["selection"], seeds["algorithm"], selection)
-    chance.begin(data.samples)
     books = Books(world, digest, emit)
-    server = config.server
-    limits = Limits(
-        None if server.timeout_s is None else round(server.timeout_s * 1e9), server.max_staleness, server.on_nonfinite
-    )
-    loop = Loop(algorithm, pool, world, setup, chance, books, flops=flops, family=plan.model.family, limits=limits)
+    loop = Loop(
+        algorithm, pool, world, setup, chance_of(plan, data), books,
+        flops=flops, family=plan.model.family, limits=limits_of(plan),
+    )  # fmt: skip
     return Experiment(plan, algorithm, data, task, feed, setup, world, pool, books, loop, picked)
+
+
+def model_of(plan: Plan, data: FederatedData) -> tuple[FlatTask, Feed, float]:
+    """(the model as functions of a flat vector, what feeds it, forward FLOPs of a sample)."""
+    with torch.random.fork_rng(devices=[]):
+        torch.random.manual_seed(key(plan.seeds["model"], "init") & (2**63 - 1))
+        module = plan.model.build(data.spec, plan.fusion)
+    flops = plan.model.flops(data.spec)
+    flops = count_flops(module, data.spec) if flops is None else flops
+    device = place(plan.config.engine.device)
+    if isinstance(data, Divided):
+        data.to(device)
+    return FlatTask(module, data.spec).to(device), Feed(data.spec, device), flops
+
+
+def setup_of(plan: Plan, data: FederatedData, layout: Layout, init: Tensor, modules: Mapping[str, str]) -> Setup:
+    """What methods know before time 0."""
+    clients = len(data.samples)
+    return Setup(
+        layout, init, data.samples, min(plan.config.clients.concurrency, clients), plan.config.local, modules
+    )  # fmt: skip
+
+
+def wrapped(plan: Plan, setup: Setup) -> Algorithm[Any]:
+    """The method inside its personalizations."""
+    algorithm = plan.algorithm
+    for personalization in plan.personalization:
+        algorithm = personalization.wrap(algorithm, setup)
+    return algorithm
+
+
+def chance_of(plan: Plan, data: FederatedData) -> Chance:
+    """The streams of server hooks and the selection."""
+    # uniform selection is what `draw` does by itself, in O(k) and without a numpy generator
+    selection = None if plan.config.clients.selection.name == "uniform" else plan.selection
+    chance = Chance(plan.seeds["selection"], plan.seeds["algorithm"], selection)
+    chance.begin(data.samples)
+    return chance
+
+
+def limits_of(plan: Plan) -> Limits:
+    """The loop's own limits."""
+    server = plan.config.server
+    timeout = None if server.timeout_s is None else round(server.timeout_s * 1e9)
+    return Limits(timeout, server.max_staleness, server.on_nonfinite)
