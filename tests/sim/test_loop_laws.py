@@ -174,7 +174,10 @@ def test_the_books_of_any_run(
     assert t.bytes_up == 40_000 * sum(e.outcome in ("used", "rejected") or e.reason == "stale" for e in ended)
     for e in ended:
         assert e.ticket.nth < s.loop.nth[e.ticket.client]
-    s.books.close(s.loop.now, s.loop.tickets, s.loop.versions)
+    s.books.close(s.loop.now, s.loop.tickets, s.loop.versions, s.loop.made)
+    for e in s.entries:
+        if e.outcome == "flying":
+            assert sum(e.causes.values()) == max(e.ticket.staleness(s.loop.versions).values())
     assert Counter(e.outcome for e in s.entries)["flying"] == len(s.loop.tickets)
     assert len(s.entries) == t.sent
 
