@@ -18,7 +18,7 @@ ALLOWED: dict[str, set[str]] = {
     "api": set(),
     "errors": set(),
     "seam": {"api"},
-    "rules": {"api"},
+    "rules": BOTTOM,
     "sources": set(),
     "data": BOTTOM,
     "testing": BOTTOM | {"rules", "plugins"},
