@@ -53,7 +53,7 @@ def workload(name: str, jobs: int, epochs: int = 2, device: str = "cpu", seed: i
         rows = torch.from_numpy(rng.permutation(size)[:n])
         mine = moved(Samples(data.x, data.y, None, rows), place) if device == "cpu" else Samples(data.x, data.y, None, rows)
         specs.append(
-            Spec(k, k, {"w": task.init}, {}, mine, epoch_order(rng, n, epochs), [local.lr] * epochs, per_epoch, batch,
+            Spec(k, k, 0, {"w": task.init}, {}, mine, epoch_order(rng, n, epochs), [local.lr] * epochs, per_epoch, batch,
                  steps, steps, k, task.buffers)
         )  # fmt: skip
     if device != "cpu":

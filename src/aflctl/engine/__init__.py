@@ -63,7 +63,9 @@ def run(
     try:
         return _run(loaded, plan, sets, runs_root(runs_dir), rerun, progress, begun)
     except KeyboardInterrupt:
-        raise Interrupted("stopped", hint="the same command runs it again from its beginning") from None
+        raise Interrupted(
+            "stopped at once", hint="the same command continues this run from its last checkpoint"
+        ) from None
     finally:
         torch.set_num_threads(threads)
 
@@ -92,17 +94,18 @@ def _run(
         if rundir.finished:
             summary = read_json(rundir.file("summary.json")) or {}
             return RunResult(rundir.path, summary, False, "finished before: nothing was run (--rerun runs it again)")
-        note = ""
+        note, saved = "", None
         if rundir.interrupted:
-            note = f"an earlier attempt was {rundir.before}: starting again from the beginning"
-            rundir.clear()
+            saved, note = _left(plan, rundir)
+            if saved is None:
+                rundir.clear()
         rundir.write_text("config.yaml", to_yaml(plan.config))
         _copy_local_plugins(plan, rundir.path)
         rundir.log(f"{provenance.now()}  begun by aflctl {__version__}" + (f"; {note}" if note else ""))
         if begun is not None:
             begun(rundir.path, note)
         loaded_s = time.perf_counter() - started
-        _execute(loaded, plan, data, rundir, prints, identity, sets, progress, loaded_s)
+        _execute(loaded, plan, data, rundir, prints, identity, sets, progress, loaded_s, saved)
         return RunResult(rundir.path, read_json(rundir.file("summary.json")) or {}, True, note)
 
 
@@ -116,12 +119,14 @@ def _execute(
     sets: Sequence[str],
     progress: Callable[[Progress], None] | None,
     loaded_s: float,
+    saved: dict[str, Any] | None,
 ) -> None:
     from aflctl.engine.build import build
     from aflctl.engine.drive import Driver
+    from aflctl.engine.keep import FOLDER, Keeper, restore, snapshot
     from aflctl.engine.record import Recorder, summarize, write_clients, write_model
 
-    recorder, x = Recorder(rundir.path), None
+    recorder, x = Recorder(rundir.path, saved["recorder"] if saved else None), None
     try:
         x = build(plan, data, loaded.base, recorder.schedule, recorder.entry)
         recorder.world = x.world
@@ -142,8 +147,13 @@ def _execute(
 
         driver = Driver(x, recorder.metric, told)
         recorder.open_metrics(driver.extra)
+        if saved is not None:
+            restore(x, driver, saved)
+        keeper = Keeper(rundir.file(FOLDER), plan.config.checkpoint, lambda: snapshot(x, driver, recorder))
+        driver.keeper = keeper
         began = time.perf_counter()
-        reason = driver.run()
+        with keeper.listening():
+            reason = driver.run()
         x.books.close(x.loop.now, x.loop.tickets, x.loop.versions, x.loop.made)
         trained_s = time.perf_counter() - began
     finally:
@@ -189,6 +199,24 @@ def _line(step: Progress) -> str:
     scores = [f"accuracy {100 * row.accuracy:.2f} %"] if row.accuracy is not None else []
     scores += [f"loss {row.loss:.4f}"] if row.loss is not None else []
     return "  ".join([f"{row.virtual_s:.3f} s", f"update {row.update}", f"version {row.version}", *scores])
+
+
+def _left(plan: Plan, rundir: RunDir) -> tuple[dict[str, Any] | None, str]:
+    """What an unfinished attempt left to continue from, and what to tell the user."""
+    from aflctl.engine.keep import FOLDER, types_of
+    from aflctl.runs import checkpoint
+
+    folder = rundir.file(FOLDER)
+    if not folder.is_dir():
+        return None, f"an earlier attempt was {rundir.before} before its first checkpoint: starting from the beginning"
+    try:
+        saved = checkpoint.load(folder, types_of(plan))
+    except AflctlError as error:
+        return (
+            None,
+            f"an earlier attempt was {rundir.before} and left no usable checkpoint ({error.message}): starting from the beginning",
+        )
+    return saved, f"continuing an attempt that was {rundir.before}, from update {saved['loop']['used']}"
 
 
 def _copy_local_plugins(plan: Plan, folder: Path) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from math import isfinite
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
@@ -15,6 +15,7 @@ from aflctl.train.evaluate import evaluate
 
 if TYPE_CHECKING:
     from aflctl.engine.build import Experiment
+    from aflctl.engine.keep import Keeper
 
 NS = 1_000_000_000
 
@@ -39,6 +40,15 @@ class Driver:
         self.personal = overrides(experiment.algorithm, "personal")
         self._next_ns = 0 if self.every.time_s is None else round(self.every.time_s * NS)
         self._mark = 0
+        self.keeper: Keeper | None = None
+
+    def save(self) -> dict[str, Any]:
+        """What a checkpoint stores."""
+        return {"rows": self.rows, "next_ns": self._next_ns, "mark": self._mark}
+
+    def load(self, saved: Mapping[str, Any]) -> None:
+        """As `save` said."""
+        self.rows, self._next_ns, self._mark = list(saved["rows"]), saved["next_ns"], saved["mark"]
 
     @property
     def extra(self) -> tuple[str, ...]:
@@ -46,12 +56,15 @@ class Driver:
         return ("personal_accuracy",) if self.personal else ()
 
     def run(self) -> str:
-        """Until the first stop is reached; returns which."""
+        """Until the first stop is reached; returns which. After `load`, goes on from there."""
         loop = self.x.loop
-        loop.begin()
-        self.evaluate(0)
+        if not self.rows:
+            loop.begin()
+            self.evaluate(0)
         limit = None if self.stop.time_s is None else round(self.stop.time_s * NS)
         while True:
+            if self.keeper is not None:
+                self.keeper.between(loop.used)
             at = loop.peek()
             if self.every.time_s is not None:
                 self._evaluate_until(at if at is not None else loop.now, limit)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import isfinite
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,22 +29,31 @@ if TYPE_CHECKING:
     from aflctl.sim.world import World
 
 NS = 1_000_000_000
+DIGESTS = ("schedule", "updates", "metrics")
 TARGETS = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.925, 0.95, 0.975, 0.99)
 
 
 class Recorder:
     """Writes metrics.csv and updates.csv, and sums up the digests."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.schedule, self.updates, self.metrics = Digest(), Digest(), Digest()
+    def __init__(self, folder: Path, saved: Mapping[str, Any] | None = None) -> None:
+        self.folder, self._saved = folder, saved
+        digests = [Digest() if saved is None else Digest.restore(saved[name]) for name in DIGESTS]
+        self.schedule, self.updates, self.metrics = digests
         self.world: World | None = None
-        self._updates = updates_writer(folder)
+        self._updates = updates_writer(folder, offset=saved["updates.csv"] if saved else None)
         self._metrics: Any = None
 
     def open_metrics(self, extra: tuple[str, ...]) -> None:
         """The columns of metrics.csv are known."""
-        self._metrics = metrics_writer(self.folder, extra=extra)
+        self._metrics = metrics_writer(
+            self.folder, extra=extra, offset=self._saved["metrics.csv"] if self._saved else None
+        )
+
+    def save(self) -> dict[str, Any]:
+        """What a checkpoint stores: the digests, and how long the files are on disk."""
+        digests = {name: getattr(self, name).save() for name in DIGESTS}
+        return {**digests, "updates.csv": self._updates.sync(), "metrics.csv": self._metrics.sync()}
 
     def metric(self, row: MetricRow) -> None:
         """An evaluation."""

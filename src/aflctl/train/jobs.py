@@ -32,6 +32,7 @@ class Spec:
 
     task: int
     client: int
+    nth: int
     sent: dict[str, Tensor]
     memory: dict[str, Tensor]
     data: Samples

@@ -49,6 +49,16 @@ class ClientMemory:
     def __iter__(self) -> Iterator[int]:
         return iter(sorted(self._rows))
 
+    def save(self) -> dict[int, dict[str, Tensor]]:
+        """Everybody's memory."""
+        return {client: self[client] for client in self}
+
+    def load(self, saved: dict[int, dict[str, Tensor]]) -> None:
+        """As `save` said."""
+        self._rows = {}
+        for client, memory in saved.items():
+            self[client] = memory
+
     def _path(self, client: int) -> Path:
         assert self.folder is not None
         return self.folder / f"{client}.safetensors"

@@ -62,6 +62,7 @@ class Pool:
         spec = Spec(
             task,
             client,
+            nth,
             tensors,
             self.memory[client],
             data,
@@ -139,6 +140,40 @@ class Pool:
             shift = sum(weight * moved for weight, moved in self._moves)
             self.kit.task.buffers = self.kit.task.buffers + shift / total
             self._moves = []
+
+    # ---- what a checkpoint stores ----
+    def save(self) -> dict[str, Any]:
+        """Open jobs (without what follows from their streams), memories, running statistics, results made ahead."""
+        kept = ("client", "nth", "sent", "memory", "lr", "per_epoch", "batch_size", "planned", "steps", "key", "buffers",
+                "patience", "marks", "samples")  # fmt: skip
+        return {
+            "open": {task: {name: getattr(spec, name) for name in kept} for task, spec in self.open.items()},
+            "ready": self.ready,
+            "memory": self.memory.save(),
+            "buffers": self.kit.task.buffers,
+            "moves": self._moves,
+            "trained_steps": self.trained_steps,
+            "executor": self.executor.save(),
+        }
+
+    def load(self, saved: Mapping[str, Any], due: Callable[[int], int]) -> None:
+        """As `save` said; `due(task)` is when a task's event is."""
+        device = self.kit.feed.device
+        for task, row in saved["open"].items():
+            row, n = dict(row), row["samples"]
+            del row["samples"]
+            data = moved(self.data.train(row["client"]), device)
+            order = epoch_order(self.order_rng(row["client"], row["nth"]), n, -(-row["planned"] // row["per_epoch"]))
+            self.open[task] = Spec(task=task, data=data, order=order.to(device), **row)
+        self.ready = dict(saved["ready"])
+        self.memory.load(saved["memory"])
+        self.kit.task.buffers = saved["buffers"]
+        self._moves = list(saved["moves"])
+        self.trained_steps = saved["trained_steps"]
+        self.executor.load(saved["executor"])
+        for task, spec in sorted(self.open.items()):
+            if task not in self.ready:
+                self.executor.start(spec, due(task))
 
     # ---- inside ----
     def _result(self, spec: Spec) -> Trained:

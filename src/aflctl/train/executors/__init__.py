@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 from aflctl.train.jobs import Spec, Trained
 
@@ -17,3 +17,9 @@ class Executor(Protocol):
     def cancel(self, task: int) -> None: ...
     def result(self, spec: Spec) -> Trained: ...
     def close(self) -> None: ...
+
+    def save(self) -> dict[str, Any]:
+        """Results that were made ahead and would not come out the same again; often none."""
+        ...
+
+    def load(self, saved: dict[str, Any]) -> None: ...

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from aflctl.train.jobs import Kit, Spec, Trained, train
 
 
@@ -24,6 +26,13 @@ class Serial:
 
     def result(self, spec: Spec) -> Trained:
         return train(self.kit, spec)
+
+    def save(self) -> dict[str, Any]:
+        """Nothing: any job can be trained again to the same bits."""
+        return {}
+
+    def load(self, saved: dict[str, Any]) -> None:
+        """Nothing was stored."""
 
     def close(self) -> None:
         """Nothing to release."""

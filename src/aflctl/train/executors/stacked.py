@@ -40,7 +40,8 @@ class Stacked:
 
     def start(self, spec: Spec, due: int) -> None:
         """The job waits for company."""
-        self.pending[spec.task] = spec
+        if spec.task not in self.done:
+            self.pending[spec.task] = spec
 
     def shorten(self, spec: Spec) -> None:
         """The spec carries its new length; a trained one has its marks."""
@@ -86,6 +87,14 @@ class Stacked:
             )
             self._together(group[: self.rows])
             self._together(group[self.rows :])
+
+    def save(self) -> dict[str, Any]:
+        """Results of stacks whose other members were heard already: alone they would differ in the last bits."""
+        return {"done": self.done, "rows": self.rows}
+
+    def load(self, saved: dict[str, Any]) -> None:
+        """As `save` said."""
+        self.done, self.rows = dict(saved["done"]), saved["rows"]
 
     def close(self) -> None:
         """Nothing to release."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 import threading
+from typing import Any
 
 import torch
 
@@ -71,6 +72,13 @@ class Workers:
         if isinstance(found, BaseException):
             raise found
         return found
+
+    def save(self) -> dict[str, Any]:
+        """Nothing: any job can be trained again to the same bits."""
+        return {}
+
+    def load(self, saved: dict[str, Any]) -> None:
+        """Nothing was stored."""
 
     def close(self) -> None:
         """Ends the threads at their next epoch's end."""

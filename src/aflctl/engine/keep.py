@@ -1,0 +1,109 @@
+"""Checkpoints of a run: when they are taken, what is in them, how a run goes on from one."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from aflctl.errors import Interrupted
+from aflctl.runs import checkpoint, records
+from aflctl.sim import books, compute, flights, world
+from aflctl.train import jobs
+
+if TYPE_CHECKING:
+    from aflctl.config.schema import Checkpoint
+    from aflctl.engine.build import Experiment
+    from aflctl.engine.drive import Driver
+    from aflctl.engine.record import Recorder
+    from aflctl.plan import Plan
+
+FOLDER = "checkpoint"
+EVERY_S = 60.0
+COST_SHARE = 50
+"""By default no checkpoint sooner than this many times the cost of the last one: under 2 % of a run."""
+
+
+def types_of(plan: Plan) -> dict[str, type]:
+    """Every type a checkpoint of this plan may name."""
+    return checkpoint.state_types(
+        plan.algorithm, plan.selection, *plan.personalization, books, compute, flights, world, jobs, records
+    )
+
+
+def snapshot(x: Experiment, driver: Driver, recorder: Recorder) -> dict[str, Any]:
+    """All that the rest of the run depends on."""
+    return {
+        "loop": x.loop.save(),
+        "books": x.books.save(),
+        "pool": x.pool.save(),
+        "driver": driver.save(),
+        "recorder": recorder.save(),
+        "running": {"executor": x.executor["name"]},
+    }
+
+
+def restore(x: Experiment, driver: Driver, saved: dict[str, Any]) -> None:
+    """Puts an experiment that was just built where a snapshot left it."""
+    x.loop.load(saved["loop"])
+    x.books.load(saved["books"])
+    tickets = {t.id: t.at for t in x.loop.tickets.values()}
+    x.pool.load(saved["pool"], lambda task: tickets.get(task, 0))
+    driver.load(saved["driver"])
+
+
+class Keeper:
+    """Takes a checkpoint between two events when it is time, or when the process is asked to stop."""
+
+    def __init__(self, folder: Path, every: Checkpoint | None, take: Callable[[], dict[str, Any]]) -> None:
+        self.folder, self.take = folder, take
+        self.updates = every.every.updates if every else None
+        self.host_s = (every.every.host_s if every else None) or EVERY_S
+        self.forced = every is not None
+        self.cost_s, self.taken, self.bytes, self.stopping = 0.0, 0, 0, False
+        self._last_s, self._mark = time.monotonic(), 0
+
+    def between(self, used: int) -> None:
+        """Called between events, `used` updates having been used."""
+        if self.stopping:
+            self.keep()
+            raise Interrupted("stopped; the state is saved", hint="the same command continues this run")
+        if self.updates is not None:
+            if used // self.updates != self._mark:
+                self._mark = used // self.updates
+                self.keep()
+            return
+        wait = self.host_s if self.forced else max(self.host_s, COST_SHARE * self.cost_s)
+        if time.monotonic() - self._last_s >= wait:
+            self.keep()
+
+    def keep(self) -> None:
+        """Takes one now."""
+        start = time.monotonic()
+        self.bytes = checkpoint.save(self.folder, self.take())
+        self._last_s = time.monotonic()
+        self.cost_s, self.taken = self._last_s - start, self.taken + 1
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Ctrl-C and SIGTERM stop the run after the event under way; a second Ctrl-C stops it at once."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def asked(number: int, frame: FrameType | None) -> None:
+            if self.stopping:
+                raise KeyboardInterrupt
+            self.stopping = True
+
+        before = {number: signal.signal(number, asked) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
