@@ -95,7 +95,7 @@ def test_time_zones_shift_the_day() -> None:
 
 def test_a_site_fails_as_one() -> None:
     process = Outages(key("o"), 4, 6.0, 3600.0)  # up 4 h, down 1 h on average
-    sites = [process.thing(c) for c in range(40)]
+    sites = [process.site(c) for c in range(40)]
     assert set(sites) == {0, 1, 2, 3}
     down = []
     for t in range(0, 4000 * HOUR, 7 * HOUR):

@@ -13,7 +13,18 @@ from math import cos, exp, log, pi
 from typing import TYPE_CHECKING, Protocol
 
 from aflctl.sim.streams import (
-    GOLDEN, M1, M2, MASK, exponential, fold, folds, integers, integers_of, key, uniform, uniform_of,
+    GOLDEN,
+    M1,
+    M2,
+    MASK,
+    exponential,
+    fold,
+    folds,
+    integers,
+    integers_of,
+    key,
+    uniform,
+    uniform_of,
 )  # fmt: skip
 
 if TYPE_CHECKING:
@@ -70,10 +81,6 @@ class Refreshes:
             counts.append(total)
         self._counts = counts
 
-    def thing(self, client: int) -> int:
-        """What carries the state: the client itself, or its site."""
-        return client
-
     def on(self, thing: int, t: int) -> float:
         """Probability that a redraw at t gives "on"."""
         raise NotImplementedError
@@ -83,7 +90,11 @@ class Refreshes:
         return 1.0
 
     def state(self, client: int, t: int) -> tuple[bool, int]:
-        thing = self.thing(client)
+        """(online at t, a moment > t up to which that holds)."""
+        return self.state_of(client, t)
+
+    def state_of(self, thing: int, t: int) -> tuple[bool, int]:
+        """The same of whatever carries the state: the client itself, or its site."""
         k, window, counts, thinned = fold(self._k, thing), self.window, self._counts, self.thinned
         w, at = divmod(t, window)
         until = (w + 1) * window
@@ -108,16 +119,15 @@ class Refreshes:
                 return uniform(fold(h, ~which)) < self.on(thing, w * window + last), until
             w, at = w - 1, window
 
-    def things(self, clients: NDArray[np.int64]) -> NDArray[np.int64]:
-        """`thing` elementwise."""
-        return clients
-
     def rises(self, clients: NDArray[np.int64], lo: int, hi: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Every redraw that may give "on"; whether it does, and whether the state was "off" before, is for `state`."""
+        moment, which = self._redraws(clients, lo, hi)
+        return moment, clients[which]
+
+    def _redraws(self, things: NDArray[np.int64], lo: int, hi: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """(moments, positions in `things`) of the redraws within [lo, hi) that may give "on"."""
         import numpy as np
 
-        carried = self.things(clients)
-        things, index = (clients, None) if carried is clients else np.unique(carried, return_inverse=True)
         keys, window = folds(self._k, things), self.window
         moments, whose = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
         for w in range(lo // window, (hi - 1) // window + 1):
@@ -130,14 +140,7 @@ class Refreshes:
                 whose.append(some)
         moment, which = np.concatenate(moments), np.concatenate(whose)
         inside = (moment >= lo) & (moment < hi)
-        moment, which = moment[inside], which[inside]
-        if index is None:
-            return moment, clients[which]
-        order = np.argsort(index, kind="stable")
-        start = np.searchsorted(index[order], np.arange(len(things) + 1))
-        size = (start[1:] - start[:-1])[which]
-        first = np.repeat(start[:-1][which] - np.concatenate(([0], np.cumsum(size)[:-1])), size)
-        return np.repeat(moment, size), clients[order[first + np.arange(int(size.sum()))]]
+        return moment[inside], which[inside]
 
 
 class Markov(Refreshes):
@@ -193,11 +196,26 @@ class Outages(Refreshes):
         self.share = self.highest = up_s / (up_s + mean_outage_s)
         self.sites, self._k_site = sites, key(k, "site")
 
-    def thing(self, client: int) -> int:
+    def site(self, client: int) -> int:
+        """The site of a client."""
         return integers(fold(self._k_site, client), self.sites)
 
-    def things(self, clients: NDArray[np.int64]) -> NDArray[np.int64]:
-        return integers_of(folds(self._k_site, clients), self.sites)
+    def state(self, client: int, t: int) -> tuple[bool, int]:
+        return self.state_of(self.site(client), t)
+
+    def rises(self, clients: NDArray[np.int64], lo: int, hi: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """As its sites do: every client of a site at the same moment."""
+        import numpy as np
+
+        moment, site = self._redraws(np.arange(self.sites, dtype=np.int64), lo, hi)
+        pairs = zip(moment.tolist(), site.tolist(), strict=True)
+        real = [self.state_of(s, t)[0] and not self.state_of(s, t - 1)[0] for t, s in pairs]
+        moment, site = moment[real], site[real]
+        if not len(moment):
+            return moment, site
+        of = integers_of(folds(self._k_site, clients), self.sites)
+        mine = [clients[of == s] for s in site.tolist()]
+        return np.repeat(moment, [len(m) for m in mine]), np.concatenate(mine)
 
     def on(self, thing: int, t: int) -> float:
         return self.share

@@ -13,13 +13,24 @@ from pydantic import ValidationError
 
 from aflctl.errors import ConfigError, Problem, UnknownName, UserError, suggest
 from aflctl.sim.processes import KINDS, Params
-from aflctl.sim.profiles import DeviceProfile, FleetProfile, Library, NetworkProfile, Profile, validation_problems
+from aflctl.sim.profiles import (
+    AvailabilityProfile,
+    DeviceProfile,
+    FleetProfile,
+    Found,
+    Library,
+    NetworkProfile,
+    Profile,
+    read_profile,
+    validation_problems,
+)
 from aflctl.sim.roster import Roster, read_roster
 from aflctl.sim.world import Policy
 from aflctl.sim.yaml_lines import Lines, read_yaml
 
 T = TypeVar("T")
 A = ParamSpec("A")
+P = TypeVar("P", bound=Profile)
 SECTIONS = ("devices", "networks", "availability", "offline", "link_mode", "csv")
 
 
@@ -61,9 +72,16 @@ class Process:
     params: Params
     base: Path
 
+    @property
+    def file(self) -> Path | None:
+        """The trace that it follows."""
+        path = getattr(self.params, "path", None)
+        return None if path is None else below(self.base, path)
+
     def plain(self) -> list[Any]:
         """Kind and values; a trace's path is not a value, its content is."""
-        return [self.kind, self.params.model_dump(exclude={"path"})]
+        content = sha256(self.file.read_bytes()).hexdigest() if self.file is not None else ""
+        return [self.kind, self.params.model_dump(exclude={"path"}), content]
 
 
 @dataclass
@@ -72,7 +90,9 @@ class Resolved:
 
     devices, networks   profile and ratio by name, in the order of the configuration
     others              availability that a file of clients names; `availability` is everybody else's
-    files               every file that entered, profiles of the user's own and traces included
+    found               (kind, reference) -> the file it means; those of `others` under the kind "others"
+    voices              section -> who said it
+    named               the file of a named fleet
     """
 
     devices: dict[str, tuple[DeviceProfile, float]] = field(default_factory=dict)
@@ -82,29 +102,31 @@ class Resolved:
     offline: Policy = "pause"
     link_mode: str = "constant"
     roster: Roster | None = None
-    files: list[Path] = field(default_factory=list)
+    found: dict[tuple[str, str], Found] = field(default_factory=dict)
+    voices: dict[str, Voice] = field(default_factory=dict)
+    named: Found | None = None
 
     @property
     def fingerprint(self) -> str:
-        """sha256 over every value that entered; names of files, sources and summaries aside."""
+        """sha256 over every value that entered, in its order; names, places, sources and summaries aside."""
 
         def plain(profile: Profile, ratio: float) -> list[Any]:
             return [profile.model_dump(exclude={"sources", "summary", "name"}), ratio]
 
         content = {
-            "devices": {n: plain(*entry) for n, entry in self.devices.items()},
-            "networks": {n: plain(*entry) for n, entry in self.networks.items()},
+            "devices": [plain(*entry) for entry in self.devices.values()],
+            "networks": [plain(*entry) for entry in self.networks.values()],
             "availability": [p.plain() for p in self.availability],
-            "others": {n: [p.plain() for p in all_of] for n, all_of in self.others.items()},
+            "others": [[p.plain() for p in all_of] for all_of in self.others.values()],
             "offline": self.offline,
             "link_mode": self.link_mode,
-            "data": [sha256(p.read_bytes()).hexdigest() for p in self.files if p.suffix not in (".yaml", ".yml")],
+            "roster": None if self.roster is None else self.roster.fingerprint,
         }
         return sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
-class _Voice:
+class Voice:
     """Who says a section: the configuration, or a fleet file with its lines; relative paths start at `folder`."""
 
     says: Any
@@ -127,7 +149,13 @@ class _Resolver:
     """Resolves names and collects every problem on the way."""
 
     def __init__(self, base: Path) -> None:
-        self.library, self.problems, self.files = Library(base), list[Problem](), list[Path]()
+        self.library, self.problems = Library(base), list[Problem]()
+        self.found: dict[tuple[str, str], Found] = {}
+
+    def profile(self, kind: str, ref: str, model: type[P], folder: Path, key: str = "") -> P:
+        """The profile that a reference means; which file it is is noted."""
+        found = self.found[key or kind, ref] = self.library.find(kind, ref, folder)
+        return read_profile(found.path, model)
 
     def attempt(
         self, place: tuple[str, str | None], work: Callable[A, T], *args: A.args, **kwargs: A.kwargs
@@ -144,10 +172,10 @@ class _Resolver:
         return None
 
     def process(
-        self, ref: str, given: Mapping[str, Any], folder: Path, place: tuple[str, str | None]
+        self, ref: str, given: Mapping[str, Any], folder: Path, place: tuple[str, str | None], key: str = ""
     ) -> Process | None:
         """One process, with the parameters given here over those of its profile."""
-        profile = self.attempt(place, self.library.availability, ref, folder)
+        profile = self.attempt(place, self.profile, "availability", ref, AvailabilityProfile, folder, key)
         if profile is None:
             return None
         path, where = place
@@ -164,15 +192,17 @@ class _Resolver:
                 dotted = f"{path}.{found.path}" if found.path else path
                 self.problems.append(Problem(dotted, found.message, where, found.hint))
             return None
-        if (named := getattr(checked, "path", None)) is not None:
-            self.files.append(_below(folder, named))
-        return Process(profile.kind, checked, folder)
+        process = Process(profile.kind, checked, folder)
+        if process.file is not None and not process.file.is_file():
+            hint = "a relative path starts at the folder of the file that names it"
+            self.problems.append(Problem(path, f"there is no trace file {process.file}", where, hint))
+            return None
+        return process
 
-    def fleet_file(self, name: str) -> tuple[FleetProfile, Path, Lines]:
+    def fleet_file(self, name: str) -> tuple[FleetProfile, Found, Lines]:
         """A named fleet with its file and lines."""
         found = self.library.find("fleets", name)
-        self.files.append(found.path)
-        return self.library.fleet(name), found.path, read_yaml(found.path)[1]
+        return read_profile(found.path, FleetProfile), found, read_yaml(found.path)[1]
 
 
 def resolve(fleet: str | Spec, base: Path = Path()) -> Resolved:
@@ -182,36 +212,38 @@ def resolve(fleet: str | Spec, base: Path = Path()) -> Resolved:
     those of files have theirs.
     """
     at, out = _Resolver(base), Resolved()
-    own = _Voice(fleet, base)
+    own = Voice(fleet, base)
     voices = dict.fromkeys(SECTIONS, own)
     name = fleet if isinstance(fleet, str) else fleet.name
     if name is not None:
         read = at.attempt(("fleet", None), at.fleet_file, name)
         if read is None:
             raise ConfigError(at.problems)
-        profile, file, lines = read
+        profile, out.named, lines = read
+        file = out.named.path
         said = set() if isinstance(fleet, str) else fleet.model_fields_set
-        base_voice = _Voice(profile, file.parent, file, lines)
+        base_voice = Voice(profile, file.parent, file, lines)
         voices = {s: own if s in said else base_voice for s in SECTIONS}
         if "csv" not in said and said & {"devices", "networks"}:
-            voices["csv"] = _Voice(_NoCsv, base)
+            voices["csv"] = Voice(_NoCsv, base)
 
     csv = voices["csv"]
     if csv.says.csv is not None:
-        path = _below(csv.folder, csv.says.csv)
-        at.files.append(path)
+        path = below(csv.folder, csv.says.csv)
         out.roster = at.attempt(("fleet.csv", None), read_roster, path)
         if out.roster is not None:
             _classes_of(out.roster, out, at)
     else:
         voice = voices["devices"]
         for ref, ratio in voice.says.devices.items():
-            device = at.attempt(voice.place("devices", ref), at.library.device, ref, voice.folder)
+            device = at.attempt(voice.place("devices", ref), at.profile, "devices", ref, DeviceProfile, voice.folder)
             if device is not None:
                 out.devices[ref] = (device, ratio)
         voice = voices["networks"]
         for ref, ratio in voice.says.networks.items():
-            network = at.attempt(voice.place("networks", ref), at.library.network, ref, voice.folder)
+            network = at.attempt(
+                voice.place("networks", ref), at.profile, "networks", ref, NetworkProfile, voice.folder
+            )
             if network is not None:
                 out.networks[ref] = (network, ratio)
     voice = voices["availability"]
@@ -224,7 +256,7 @@ def resolve(fleet: str | Spec, base: Path = Path()) -> Resolved:
     _check_mode(out, voices["networks"], at)
     if at.problems:
         raise ConfigError(at.problems)
-    out.files = at.files
+    out.found, out.voices = at.found, voices
     return out
 
 
@@ -232,20 +264,20 @@ def _classes_of(roster: Roster, out: Resolved, at: _Resolver) -> None:
     """Reads the profiles that a file of clients names; relative paths in it start at its folder."""
     folder = roster.path.parent
     for ref, line in roster.devices.items():
-        device = at.attempt(("device", f"{roster.path}:{line}"), at.library.device, ref, folder)
+        device = at.attempt(("device", f"{roster.path}:{line}"), at.profile, "devices", ref, DeviceProfile, folder)
         if device is not None:
             out.devices[ref] = (device, 0.0)
     for ref, line in roster.networks.items():
-        network = at.attempt(("network", f"{roster.path}:{line}"), at.library.network, ref, folder)
+        network = at.attempt(("network", f"{roster.path}:{line}"), at.profile, "networks", ref, NetworkProfile, folder)
         if network is not None:
             out.networks[ref] = (network, 0.0)
     for ref, line in roster.availabilities.items():
-        process = at.process(ref, {}, folder, ("availability", f"{roster.path}:{line}"))
+        process = at.process(ref, {}, folder, ("availability", f"{roster.path}:{line}"), "others")
         if process is not None:
             out.others[ref] = (process,)
 
 
-def _check_mode(out: Resolved, voice: _Voice, at: _Resolver) -> None:
+def _check_mode(out: Resolved, voice: Voice, at: _Resolver) -> None:
     """AFL-Lib's mode knows uniform ranges of rates only."""
     if out.link_mode != "afl-lib":
         return
@@ -256,6 +288,7 @@ def _check_mode(out: Resolved, voice: _Voice, at: _Resolver) -> None:
             at.problems.append(Problem(path, "link_mode afl-lib needs a uniform range of rates", where, hint))
 
 
-def _below(folder: Path, name: str) -> Path:
+def below(folder: Path, name: str) -> Path:
+    """A file named in `folder`."""
     path = Path(name).expanduser()
     return path if path.is_absolute() else folder / path

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-_STRETCHES = 8  # how many to look through before asking the clients one by one
-_KEPT = 4
+_STRETCHES = 256  # how many to look through before asking the clients one by one
+_KEPT = 1_000_000  # candidates remembered
 _CHUNK = 1 << 17  # clients looked at together; bounds the memory
 _PART = 64
 _EXPECTED = 64  # candidates of a stretch in a small fleet
@@ -30,6 +30,7 @@ class Risings:
         self._all, self._which, self._clients = availabilities, which, clients
         paces = [p.pace for a in availabilities for p in a.processes]
         self._length = min(paces, default=0) * max(1, -(-_EXPECTED // max(1, clients)))
+        self._size = 0
         self._kept: dict[int, tuple[NDArray[np.int64], NDArray[np.int64]]] = {}
 
     def after(self, t: int, excluded: Callable[[int], bool]) -> int | None:
@@ -38,6 +39,8 @@ class Risings:
             return None
         first = (t + 1) // self._length
         for stretch in range(first, first + _STRETCHES):
+            if stretch == first + 2 and all(excluded(c) or self._of(c).steady for c in range(self._clients)):
+                return None
             moments, whose = self._stretch(stretch)
             for i in range(int(moments.searchsorted(t, side="right")), len(moments), _PART):
                 part = zip(moments[i : i + _PART].tolist(), whose[i : i + _PART].tolist(), strict=True)
@@ -76,9 +79,10 @@ class Risings:
                     whose.append(client)
         moment, client = np.concatenate(moments), np.concatenate(whose)
         order = np.lexsort((client, moment))
-        while len(self._kept) >= _KEPT:
-            self._kept.pop(next(iter(self._kept)))
         self._kept[number] = found = (moment[order], client[order])
+        self._size += len(order) + 100
+        while self._size > _KEPT and len(self._kept) > 1:
+            self._size -= len(self._kept.pop(next(iter(self._kept)))[0]) + 100
         return found
 
     def _one_by_one(self, t: int, excluded: Callable[[int], bool]) -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,14 @@ class Roster:
     network: NDArray[np.uint8]
     availability: NDArray[np.uint8] | None
     samples: NDArray[np.int64] | None
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 over who has what; names and places aside."""
+        digest = sha256()
+        for column in (self.device, self.network, self.availability, self.samples):
+            digest.update(b"none" if column is None else column.tobytes())
+        return digest.hexdigest()
 
     def check_count(self, clients: int) -> None:
         """Raises UserError unless the file has exactly this many clients."""
