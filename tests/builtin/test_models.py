@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import subprocess
 import sys
 
@@ -10,14 +11,32 @@ import torch
 from torch.func import functional_call, grad, stack_module_state, vmap
 
 from aflctl.api import DataSpec, Modality, Model
+from aflctl.builtin.models.afl_cnn import AflCnn
+from aflctl.builtin.models.char_lstm import CharLstm
 from aflctl.builtin.models.cnn import Cnn
+from aflctl.builtin.models.fedavg_cnn import FedavgCnn
+from aflctl.builtin.models.forootani_cnn import ForootaniCnn
+from aflctl.builtin.models.lenet5 import Lenet5
 from aflctl.builtin.models.logistic import Logistic
 from aflctl.builtin.models.mlp import Mlp
+from aflctl.builtin.models.resnet18 import Resnet18
+from aflctl.builtin.models.resnet_small import ResnetSmall
+from aflctl.builtin.models.sensor_cnn import SensorCnn
+from aflctl.builtin.models.textcnn import Textcnn
+from aflctl.builtin.models.transformer import Transformer
 from aflctl.errors import UserError
 
 
 def image(channels: int, side: int, classes: int = 10) -> DataSpec:
     return DataSpec((Modality("image", (channels, side, side), "image"),), classes)
+
+
+def text(length: int, vocabulary: int, classes: int) -> DataSpec:
+    return DataSpec((Modality("text", (length,), "sequence", vocabulary=vocabulary),), classes)
+
+
+def sensor(channels: int, length: int, classes: int) -> DataSpec:
+    return DataSpec((Modality("motion", (channels, length), "sensor"),), classes)
 
 
 def size(model: Model, spec: DataSpec) -> int:
@@ -44,6 +63,18 @@ def test_image_models_give_one_logit_per_class(model: Model, spec: DataSpec) -> 
         (Mlp(hidden=(512, 256)), image(1, 28), 535_818),  # DATASETS.md 4
         (Mlp(hidden=(512, 256)), image(1, 28, 47), 545_327),
         (Mlp(hidden=(200, 200)), image(1, 28), 199_210),  # McMahan et al. 2017, 2NN
+        (FedavgCnn(), image(1, 28), 1_663_370),  # the same
+        (AflCnn(), image(3, 32), 307_842),  # DATASETS.md 3.4
+        (AflCnn(), image(3, 32, 100), 313_692),
+        (ForootaniCnn(), image(1, 28), 19_146),  # ALGORITHMS.md
+        (Lenet5(), image(1, 28), 61_706),
+        (ResnetSmall(), image(3, 32), 272_474),  # ResNet-20 with 1 x 1 shortcuts (option B)
+        (Resnet18(), image(3, 32, 100), 11_220_132),
+        (Resnet18(norm="batch", stem="imagenet"), image(3, 224, 1000), 11_689_512),  # torchvision's own
+        (Textcnn(), text(200, 32_000, 4), 6_375_904),  # DATASETS.md 3.8
+        (CharLstm(), text(80, 80, 80), 819_920),  # 3.9
+        (Mlp(hidden=(300,)), sensor(9, 100, 5), 271_805),  # 3.11
+        (Mlp(hidden=(300,)), sensor(9, 100, 3), 271_203),  # 3.10
     ],
     ids=repr,
 )
@@ -101,3 +132,100 @@ def test_importing_the_plugin_classes_loads_no_torch_and_no_numpy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+SEQUENCE_MODELS = [Textcnn(width=6, filters=4), CharLstm(hidden=7), Transformer(width=8, heads=2)]
+LARGER = [FedavgCnn(hidden=8), AflCnn(), Lenet5(), ForootaniCnn(), ResnetSmall(), ResnetSmall(norm="batch")]
+
+
+@pytest.mark.parametrize("spec", [text(12, 30, 4), text(80, 80, 80)])
+@pytest.mark.parametrize("model", SEQUENCE_MODELS, ids=repr)
+def test_sequence_models_give_one_logit_per_class_at_any_length(model: Model, spec: DataSpec) -> None:
+    m = spec.modalities[0]
+    assert model.build(spec)(torch.randint(m.vocabulary, (3, *m.shape))).shape == (3, spec.classes)
+
+
+@pytest.mark.parametrize("spec", [sensor(9, 128, 6), sensor(9, 100, 5), sensor(3, 7, 2)])
+@pytest.mark.parametrize("model", [SensorCnn(), SensorCnn(norm="none", channels=(8,)), Mlp(), Logistic()], ids=repr)
+def test_sensor_models(model: Model, spec: DataSpec) -> None:
+    assert model.build(spec)(torch.rand(2, *spec.modalities[0].shape)).shape == (2, spec.classes)
+
+
+@pytest.mark.parametrize("spec", [image(1, 28), image(3, 32, 100), image(3, 64, 200)])
+@pytest.mark.parametrize("model", LARGER, ids=repr)
+def test_larger_image_models(model: Model, spec: DataSpec) -> None:
+    assert model.build(spec)(torch.rand(2, *spec.modalities[0].shape)).shape == (2, spec.classes)
+
+
+def test_resnet18_stems_and_norms() -> None:
+    small = Resnet18().build(image(1, 28))
+    assert small(torch.rand(2, 1, 28, 28)).shape == (2, 10)
+    assert not any(isinstance(part, torch.nn.BatchNorm2d) for part in small.modules())
+    large = Resnet18(stem="imagenet", norm="batch").build(image(1, 96))
+    assert large(torch.rand(2, 1, 96, 96)).shape == (2, 10)
+
+
+def test_too_small_images_are_refused_with_the_size() -> None:
+    with pytest.raises(UserError, match=r"sides of at least 16, modality 'image' is \(1, 8, 8\)"):
+        AflCnn().build(image(1, 8))
+
+
+@pytest.mark.parametrize(
+    ("model", "stacks", "family"),
+    [
+        (Cnn(), True, "dense"),
+        (Resnet18(), True, "dense"),
+        (Resnet18(norm="batch"), False, "dense"),
+        (ResnetSmall(norm="batch"), False, "dense"),
+        (Textcnn(), True, "dense"),
+        (Textcnn(dropout=0.8), False, "dense"),
+        (CharLstm(), False, "rnn"),
+        (Transformer(), True, "attention"),
+    ],
+    ids=repr,
+)
+def test_each_model_says_whether_it_stacks_and_its_family(model: Model, stacks: bool, family: str) -> None:
+    assert (model.stacks, model.family) == (stacks, family)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize(
+    ("model", "spec"),
+    [
+        (ResnetSmall(blocks=(1, 1), width=4), image(3, 16)),
+        (Lenet5(), image(1, 28)),
+        (Textcnn(width=6, filters=4), text(9, 20, 3)),
+        (Transformer(width=8, heads=2), text(9, 20, 3)),
+        (SensorCnn(channels=(8,)), sensor(3, 20, 4)),
+    ],
+    ids=repr,
+)
+def test_stacked_logits_equal_single_ones(model: Model, spec: DataSpec) -> None:
+    first = model.build(spec)
+    modules = [first, copy.deepcopy(first)]
+    with torch.no_grad():
+        for parameter in modules[1].parameters():
+            parameter.mul_(1.1)
+    params, buffers = stack_module_state(modules)
+    m = spec.modalities[0]
+    shape = (2, 3, *m.shape)
+    x = torch.randint(m.vocabulary, shape) if m.kind == "sequence" else torch.rand(shape)
+    stacked = vmap(lambda p, b, x: functional_call(modules[0], (p, b), (x,)))(params, buffers, x)
+    for i, module in enumerate(modules):
+        torch.testing.assert_close(stacked[i], module(x[i]), atol=1e-5, rtol=1e-4)
+
+
+def test_stated_flops_agree_with_the_counter_where_it_sees_everything() -> None:
+    from torch.utils.flop_counter import FlopCounterMode
+
+    # on a CPU the counter misses the attention of both blocks: 4 L^2 d each
+    for model, missed in ((Textcnn(width=6, filters=4), 0), (Transformer(width=8, heads=2), 2 * 4 * 81 * 8)):
+        spec = text(9, 20, 3)
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            model.build(spec)(torch.zeros(1, 9, dtype=torch.int64))
+        assert model.flops(spec) == counter.get_total_flops() + missed
+
+
+def test_char_lstm_flops_by_hand() -> None:
+    # a position: four gates of 2 units from 1 + 2 inputs, 2 FLOPs each: 2 * 4 * 2 * 3 = 48; head 2 * 2 * 5
+    assert CharLstm(width=1, hidden=2, layers=1).flops(text(10, 5, 5)) == 10 * 48 + 20

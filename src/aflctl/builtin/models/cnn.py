@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from aflctl.api import Model
-from aflctl.builtin.models.inputs import only
-from aflctl.errors import UserError
+from aflctl.builtin.models.inputs import pixels
 
 if TYPE_CHECKING:
     from torch import nn
@@ -35,10 +34,7 @@ class Cnn(Model):
         """conv1, norm1, relu1, pool1, conv2, ..., flatten, fc1, relu, head."""
         from torch import nn
 
-        modality = only(spec, "cnn", ("image", "audio"))
-        if len(modality.shape) != 3:
-            raise UserError(f"model: cnn needs input of shape channels x height x width, got {modality.shape}")
-        depth, height, width = modality.shape
+        depth, height, width = pixels(spec, "cnn", 2)
         layers: OrderedDict[str, nn.Module] = OrderedDict()
         for i, out in enumerate(self.channels, 1):
             layers[f"conv{i}"] = nn.Conv2d(depth, out, 3, padding=1)

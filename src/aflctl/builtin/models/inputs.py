@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from aflctl.api import DataSpec, Modality
 
 FITTING = {
-    "image": "logistic, mlp, cnn",
+    "image": "logistic, mlp, cnn, lenet5, resnet18",
     "vector": "logistic, mlp",
     "sensor": "logistic, mlp, sensor-cnn",
     "audio": "logistic, mlp, cnn",
@@ -41,3 +41,16 @@ def only(spec: DataSpec, model: str, kinds: Iterable[str]) -> Modality:
 def size(modality: Modality) -> int:
     """Number of values in one sample."""
     return prod(modality.shape)
+
+
+def pixels(spec: DataSpec, model: str, least: int) -> tuple[int, int, int]:
+    """(channels, height, width) of the one image; UserError where it is smaller than `least` pixels."""
+    modality = only(spec, model, ("image", "audio"))
+    if len(modality.shape) != 3 or min(modality.shape[1:]) < least:
+        raise UserError(
+            f"model: {model} needs input of shape channels x height x width with sides of at least {least}, "
+            f"modality {modality.name!r} is {modality.shape}",
+            hint="cnn fits images of any size",
+        )
+    depth, height, width = modality.shape
+    return depth, height, width
