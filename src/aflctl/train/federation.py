@@ -60,6 +60,8 @@ class Divided:
 
 def _view(samples: Samples, rows: NDArray[np.int64]) -> Samples:
     places = torch.from_numpy(np.ascontiguousarray(rows)).to(samples.y.device)
+    if samples.rows is not None:
+        places = samples.rows.index_select(0, places)
     return Samples(samples.x, samples.y, samples.present, places)
 
 
