@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from aflctl import __version__, errors
-from aflctl.cli import compare, config, console, run, show
+from aflctl.cli import compare, config, console, run, show, verify
 from aflctl.cli import list as listing
 
 EPILOG = (
@@ -54,6 +54,7 @@ app.command("run", short_help="Run an experiment.")(run.run)
 app.command("list", short_help="What there is to choose from.")(listing.list_)
 app.command("show", short_help="One run and its results.")(show.show)
 app.command("compare", short_help="Many runs, grouped over seeds.")(compare.compare)
+app.command("verify", short_help="Run a run again and compare.")(verify.verify)
 app.add_typer(config.app, name="config")
 
 

@@ -13,7 +13,9 @@ from aflctl.errors import InvariantBroken
 from aflctl.runs.checkpoint import save_tensors
 from aflctl.runs.records import (
     CLIENTS,
+    METRICS,
     ClientRow,
+    Columns,
     Digest,
     MetricRow,
     UpdateRow,
@@ -59,8 +61,7 @@ class Recorder:
         """An evaluation."""
         self._metrics.write(row)
         self._metrics.flush()
-        self.metrics.ints(row.update, row.version, row.samples, row.bytes_down, row.bytes_up)
-        self.metrics.floats(row.virtual_s, row.energy_j, row.accuracy, row.loss, row.macro_f1, *row.extra.values())
+        add_metric(self.metrics, row)
 
     def entry(self, e: Entry) -> None:
         """A task that ended."""
@@ -109,6 +110,21 @@ class Recorder:
         self._updates.close()
         if self._metrics is not None:
             self._metrics.close()
+
+
+def add_metric(digest: Digest, row: MetricRow) -> None:
+    """One evaluation's part of the metrics digest."""
+    digest.ints(row.update, row.version, row.samples, row.bytes_down, row.bytes_up)
+    digest.floats(row.virtual_s, row.energy_j, row.accuracy, row.loss, row.macro_f1, *row.extra.values())
+
+
+def metrics_digest(table: Columns) -> str:
+    """The metrics digest of a recorded metrics.csv."""
+    digest = Digest()
+    for record in table.records():
+        extra = {k: v for k, v in record.items() if k not in METRICS}
+        add_metric(digest, MetricRow(**{k: record[k] for k in METRICS}, extra=extra))
+    return digest.hexdigest()
 
 
 def write_clients(folder: Path, x: Experiment) -> None:
