@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from aflctl.errors import UserError
+
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from aflctl.api import Fleet, Recall
+    from aflctl.api import Fleet, Local, Recall
 
 
 class _Rule(BaseModel):
@@ -105,7 +107,9 @@ class ServerOptimizer(_Rule):
         zeros = (w.new_zeros(w.shape), w.new_zeros(w.shape))
         return OptimizerState(*zeros, vhat=w.new_zeros(w.shape) if self.kind == "amsgrad" else None)
 
-    def step(self, w: Tensor, delta: Tensor, state: OptimizerState, lr: float | None = None) -> tuple[Tensor, OptimizerState]:
+    def step(
+        self, w: Tensor, delta: Tensor, state: OptimizerState, lr: float | None = None
+    ) -> tuple[Tensor, OptimizerState]:
         """(new w, new moments); `w` and `delta` are left as they are, the moments are updated in place."""
         rate = self.lr if lr is None else lr
         if self.kind == "sgd":
@@ -198,3 +202,17 @@ class ClientTable:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+
+def require_plain_sgd(local: Local, method: str, instead: str) -> None:
+    """Refuses local training whose displacement is not lr times the sum of the gradients."""
+    wrong = [f"optimizer: {local.optimizer}"] if local.optimizer != "sgd" else []
+    wrong += [f"momentum: {local.momentum}"] if local.momentum else []
+    wrong += [f"clip_norm: {local.clip_norm}"] if local.clip_norm is not None else []
+    if wrong:
+        raise UserError(
+            f"{method} reads the mean gradient off the displacement, (x - y) / (K eta), true of plain SGD only; "
+            f"the configuration has {', '.join(wrong)}",
+            hint=f"set local.optimizer: sgd, local.momentum: 0, no local.clip_norm{instead}",
+            where="local",
+        )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import Field
 
 from aflctl.api import Algorithm, Assignment, Fleet, Job, Setup, Step, Update
-from aflctl.builtin.algorithms.scaffold import require_plain_sgd
+from aflctl.rules import require_plain_sgd
 
 if TYPE_CHECKING:
     from torch import Tensor

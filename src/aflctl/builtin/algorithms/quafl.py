@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import Field
 
 from aflctl.api import Algorithm, Assignment, Batch, Fleet, Job, Lost, Setup, Step, Task, Update
+from aflctl.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -54,6 +55,11 @@ class Quafl(Algorithm[QuaflState]):
     scale_lr: bool = Field(True, description="multiply the learning rate by (s + 1) / s (authors' code: yes)")
 
     def init(self, setup: Setup, fleet: Fleet) -> QuaflState:
+        if self.polled > setup.concurrency:
+            raise UserError(
+                f"quafl polls {self.polled} clients at a time, but clients.concurrency is {setup.concurrency}",
+                hint="lower algorithm.polled or raise clients.concurrency",
+            )
         return QuaflState(setup.init, setup.init.new_zeros(setup.size))
 
     def select(self, state: QuaflState, fleet: Fleet) -> Sequence[int]:

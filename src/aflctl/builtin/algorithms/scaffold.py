@@ -8,26 +8,11 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from aflctl.api import Algorithm, Assignment, Batch, Fleet, Job, Local, Lost, Recall, Setup, Step, Task, Update
-from aflctl.errors import UserError
-from aflctl.rules import Barrier, OptimizerState, ServerOptimizer
+from aflctl.api import Algorithm, Assignment, Batch, Fleet, Job, Lost, Recall, Setup, Step, Task, Update
+from aflctl.rules import Barrier, OptimizerState, ServerOptimizer, require_plain_sgd
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-
-def require_plain_sgd(local: Local, method: str, instead: str) -> None:
-    """Refuses local training whose displacement is not lr times the sum of the gradients."""
-    wrong = [f"optimizer: {local.optimizer}"] if local.optimizer != "sgd" else []
-    wrong += [f"momentum: {local.momentum}"] if local.momentum else []
-    wrong += [f"clip_norm: {local.clip_norm}"] if local.clip_norm is not None else []
-    if wrong:
-        raise UserError(
-            f"{method} reads the mean gradient off the displacement, (x - y) / (K eta), true of plain SGD only; "
-            f"the configuration has {', '.join(wrong)}",
-            hint=f"set local.optimizer: sgd, local.momentum: 0, no local.clip_norm{instead}",
-            where="local",
-        )
 
 
 @dataclass(frozen=True)
