@@ -142,7 +142,7 @@ def _train(algorithm: Algorithm[Any], task: FlatTask, feed: Feed, local: Local, 
         if last or (t + 1) % spec.per_epoch == 0:
             if spec.patience is not None:
                 mean = float(torch.stack(losses[-(t % spec.per_epoch + 1) :]).mean())
-                best, bad = (mean, 0) if mean < best else (best, bad + 1)
+                best, bad = (mean, 0) if mean < best or epoch == 0 else (best, bad + 1)
                 last = last or bad >= spec.patience
             last = last or t + 1 >= spec.steps
             if spec.marks or last:
