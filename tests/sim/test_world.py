@@ -369,3 +369,23 @@ def test_one_task_more_or_another_order_changes_nothing() -> None:
     for a in reversed(asked[::3]):
         again.online(a[0], a[2] + 10**12)
         assert again.trip(*a, CNN) == answers[a]
+
+
+# ---- closed forms ----
+
+
+def test_staleness_of_three_boards_follows_from_their_speeds() -> None:
+    # no network, no jitter, one task in flight each, every arrival a version: during a cycle, client i sees the sum
+    # over j != i of T_i / T_j versions; its share of the updates goes with 1 / T_i
+    w = world(3, devices={"jetson-tx2-afl": 1, "jetson-nano-afl": 1, "raspberry-pi-4-afl": 1})
+    due = [(w.trip(c, 0, 0, CNN).segments[-1][1], c) for c in range(3)]
+    base, nth, staleness = [0] * 3, [0] * 3, {c: list[int]() for c in range(3)}
+    for version in range(60_000):
+        now, c = min(due)
+        staleness[c].append(version - base[c])
+        base[c], nth[c] = version + 1, nth[c] + 1
+        due[c] = (w.trip(c, nth[c], now, CNN).segments[-1][1], c)
+    mean = {w.device_of(c).removesuffix("-afl"): np.mean(s) for c, s in staleness.items()}
+    assert mean == pytest.approx({"jetson-tx2": 0.638, "jetson-nano": 1.968, "raspberry-pi-4": 18.039}, abs=0.002)
+    share = {w.device_of(c).removesuffix("-afl"): len(s) / 60_000 for c, s in staleness.items()}
+    assert share == pytest.approx({"jetson-tx2": 0.611, "jetson-nano": 0.337, "raspberry-pi-4": 0.053}, abs=0.001)
