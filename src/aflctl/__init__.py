@@ -18,14 +18,16 @@ _HOMES = {
     "load_run": "runs.load",
     "registry": "plugins",
     "run": "engine",
+    "verify": "engine.verify",
 }
 _NAMES = {"load_config": "load"}
 
-__all__ = ["AflctlError", "RunResult", "__version__", "compare", "load_config", "load_run", "registry", "run"]
+__all__ = ["AflctlError", "RunResult", "__version__", "compare", "load_config", "load_run", "registry", "run", "verify"]
 
 if TYPE_CHECKING:
     from aflctl.config.load import load as load_config
     from aflctl.engine import RunResult, run
+    from aflctl.engine.verify import verify
     from aflctl.errors import AflctlError
     from aflctl.plugins import registry
     from aflctl.report import compare

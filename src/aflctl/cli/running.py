@@ -85,6 +85,8 @@ def _tell(result: RunResult) -> None:
     if result.note and not result.fresh:
         console.err(result.note)
     console.show(render.terminal(Run(result.path)))
+    for text in render.warnings(result.summary):
+        console.err(f"warning: {text}")
     console.out()
     console.out(f"run directory: {result.path}")
     console.out("next: aflctl show latest; aflctl run --set algorithm=fedasync; aflctl compare RUN RUN")

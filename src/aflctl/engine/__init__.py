@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -81,15 +80,19 @@ def _run(
 ) -> RunResult:
     from aflctl.data import folder as data_folder
     from aflctl.engine.build import federate
+    from aflctl.engine.travel import gather
 
     started = time.perf_counter()
+    luggage = gather(plan, loaded.base)
+    plan = luggage.plan
     data = federate(plan, data_folder())
     prints = {
         "config": plan.digest,
         "code": provenance.code_fingerprint(__version__, plan.source_hashes),
         "data": data.fingerprint,
+        "fleet": luggage.fleet,
     }
-    identity = provenance.identity(prints["config"], prints["code"], prints["data"])
+    identity = provenance.identity(*prints.values())
     with RunDir.open(root, plan.label, identity, rerun=rerun) as rundir:
         if rundir.finished:
             summary = read_json(rundir.file("summary.json")) or {}
@@ -100,7 +103,7 @@ def _run(
             if saved is None:
                 rundir.clear()
         rundir.write_text("config.yaml", to_yaml(plan.config))
-        _copy_local_plugins(plan, rundir.path)
+        luggage.unpack(rundir.path)
         rundir.log(f"{provenance.now()}  begun by aflctl {__version__}" + (f"; {note}" if note else ""))
         if begun is not None:
             begun(rundir.path, note)
@@ -125,10 +128,11 @@ def _execute(
     from aflctl.engine.drive import Driver
     from aflctl.engine.keep import FOLDER, Keeper, restore, snapshot
     from aflctl.engine.record import Recorder, summarize, write_clients, write_model
+    from aflctl.engine.warn import warnings
 
     recorder, x = Recorder(rundir.path, saved["recorder"] if saved else None), None
     try:
-        x = build(plan, data, loaded.base, recorder.schedule, recorder.entry)
+        x = build(plan, data, rundir.path, recorder.schedule, recorder.entry)
         recorder.world = x.world
         rundir.write_json(
             "provenance.json",
@@ -163,6 +167,7 @@ def _execute(
     write_clients(rundir.path, x)
     host = {"load_s": round(loaded_s, 3), "run_s": round(trained_s, 3)}
     results = summarize(x, driver, recorder, reason, host)
+    results["warnings"] = warnings(x, driver)
     results["digests"]["model"] = write_model(rundir.path, x, x.algorithm.params(x.loop.state))
     _report(rundir, plan, x, identity, prints, results)
 
@@ -186,7 +191,6 @@ def _report(
         "model_name": config.model.name,
         "seed": config.seed,
         "executor": x.executor,
-        "warnings": [],
         **results,
     }
     write_all(rundir.path, summary)
@@ -214,16 +218,10 @@ def _left(plan: Plan, rundir: RunDir) -> tuple[dict[str, Any] | None, str]:
     except AflctlError as error:
         return (
             None,
-            f"an earlier attempt was {rundir.before} and left no usable checkpoint ({error.message}): starting from the beginning",
+            f"an earlier attempt was {rundir.before} and left no usable checkpoint ({error.message}): "
+            "starting from the beginning",
         )
     return saved, f"continuing an attempt that was {rundir.before}, from update {saved['loop']['used']}"
-
-
-def _copy_local_plugins(plan: Plan, folder: Path) -> None:
-    """Plug-ins given as files travel with the run."""
-    for file in plan.local_files:
-        (folder / "plugins").mkdir(exist_ok=True)
-        shutil.copy2(file, folder / "plugins" / file.name)
 
 
 __all__ = ["AflctlError", "RunResult", "run", "runs_root"]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from math import isfinite
 from collections.abc import Mapping
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 

@@ -15,7 +15,7 @@ from aflctl.runs.provenance import changes
 DIGESTS = ("schedule", "updates", "metrics", "model")
 FILES = {"schedule": "updates", "updates": "updates", "metrics": "metrics"}
 MAY_DIFFER = (
-    "another torch version, processor or GPU may change the last bits of updates, metrics and model; never the schedule"  # noqa: E501
+    "another torch version, processor or GPU may change the last bits of updates, metrics and model; never the schedule"
 )
 
 
@@ -96,7 +96,7 @@ def _edited(run: Run) -> str | None:
 def _first_difference(
     recorded: Run, again: Run, name: str, *, prefix: bool
 ) -> tuple[tuple[int, str, Any, Any] | None, int]:
-    """((row, column, recorded, now) or None, rows compared); of a prefix, rows that were cut off by its end are left out."""
+    """((row, column, recorded, now) or None, rows compared); rows that a prefix's end cut off are left out."""
     old, new = list(recorded.columns(name).records()), list(again.columns(name).records())
     if prefix:
         if name == "updates":

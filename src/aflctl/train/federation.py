@@ -45,6 +45,11 @@ class Divided:
         if self._all.y.device != device:
             self._place(moved(self._all, device), moved(self._test, device))
 
+    def class_counts(self) -> list[int]:
+        """Training samples of each class over all clients."""
+        rows = np.concatenate([np.asarray(r) for r in self._rows])
+        return np.bincount(self._all.y.cpu().numpy()[rows], minlength=self.spec.classes).tolist()  # type: ignore[no-any-return]
+
     def train(self, client: int) -> Samples:
         """The client's training samples."""
         return self._train[client]

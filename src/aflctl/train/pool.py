@@ -144,16 +144,17 @@ class Pool:
     # ---- what a checkpoint stores ----
     def save(self) -> dict[str, Any]:
         """Open jobs (without what follows from their streams), memories, running statistics, results made ahead."""
-        kept = ("client", "nth", "sent", "memory", "lr", "per_epoch", "batch_size", "planned", "steps", "key", "buffers",
-                "patience", "marks", "samples")  # fmt: skip
+        kept = (
+            "client", "nth", "sent", "memory", "lr", "per_epoch", "batch_size", "planned", "steps", "key", "buffers",
+            "patience", "marks", "samples",
+        )  # fmt: skip
         return {
             "open": {task: {name: getattr(spec, name) for name in kept} for task, spec in self.open.items()},
-            "ready": self.ready,
+            "ready": {**self.ready, **self.executor.ahead()},
             "memory": self.memory.save(),
             "buffers": self.kit.task.buffers,
             "moves": self._moves,
             "trained_steps": self.trained_steps,
-            "executor": self.executor.save(),
         }
 
     def load(self, saved: Mapping[str, Any], due: Callable[[int], int]) -> None:
@@ -170,7 +171,6 @@ class Pool:
         self.kit.task.buffers = saved["buffers"]
         self._moves = list(saved["moves"])
         self.trained_steps = saved["trained_steps"]
-        self.executor.load(saved["executor"])
         for task, spec in sorted(self.open.items()):
             if task not in self.ready:
                 self.executor.start(spec, due(task))

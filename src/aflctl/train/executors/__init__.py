@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Protocol
 
 from aflctl.train.jobs import Spec, Trained
 
@@ -18,8 +18,6 @@ class Executor(Protocol):
     def result(self, spec: Spec) -> Trained: ...
     def close(self) -> None: ...
 
-    def save(self) -> dict[str, Any]:
-        """Results that were made ahead and would not come out the same again; often none."""
+    def ahead(self) -> dict[int, Trained]:
+        """Results made ahead that would not come out the same again; often none."""
         ...
-
-    def load(self, saved: dict[str, Any]) -> None: ...

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from aflctl.train.jobs import Kit, Spec, Trained, train
 
 
@@ -27,12 +25,9 @@ class Serial:
     def result(self, spec: Spec) -> Trained:
         return train(self.kit, spec)
 
-    def save(self) -> dict[str, Any]:
-        """Nothing: any job can be trained again to the same bits."""
+    def ahead(self) -> dict[int, Trained]:
+        """None: any job can be trained again to the same bits."""
         return {}
-
-    def load(self, saved: dict[str, Any]) -> None:
-        """Nothing was stored."""
 
     def close(self) -> None:
         """Nothing to release."""

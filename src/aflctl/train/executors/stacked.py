@@ -40,8 +40,7 @@ class Stacked:
 
     def start(self, spec: Spec, due: int) -> None:
         """The job waits for company."""
-        if spec.task not in self.done:
-            self.pending[spec.task] = spec
+        self.pending[spec.task] = spec
 
     def shorten(self, spec: Spec) -> None:
         """The spec carries its new length; a trained one has its marks."""
@@ -88,13 +87,9 @@ class Stacked:
             self._together(group[: self.rows])
             self._together(group[self.rows :])
 
-    def save(self) -> dict[str, Any]:
+    def ahead(self) -> dict[int, Trained]:
         """Results of stacks whose other members were heard already: alone they would differ in the last bits."""
-        return {"done": self.done, "rows": self.rows}
-
-    def load(self, saved: dict[str, Any]) -> None:
-        """As `save` said."""
-        self.done, self.rows = dict(saved["done"]), saved["rows"]
+        return dict(self.done)
 
     def close(self) -> None:
         """Nothing to release."""

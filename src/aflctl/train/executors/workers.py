@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import heapq
 import threading
-from typing import Any
 
 import torch
 
@@ -73,12 +72,9 @@ class Workers:
             raise found
         return found
 
-    def save(self) -> dict[str, Any]:
-        """Nothing: any job can be trained again to the same bits."""
+    def ahead(self) -> dict[int, Trained]:
+        """None: any job can be trained again to the same bits."""
         return {}
-
-    def load(self, saved: dict[str, Any]) -> None:
-        """Nothing was stored."""
 
     def close(self) -> None:
         """Ends the threads at their next epoch's end."""

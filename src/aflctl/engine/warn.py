@@ -1,0 +1,107 @@
+"""What a careful colleague would say about a finished run: data in summary.json, lines on stderr."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from aflctl.api import overrides
+
+if TYPE_CHECKING:
+    from aflctl.engine.build import Experiment
+    from aflctl.engine.drive import Driver
+
+Warning_ = dict[str, str]
+
+
+def warnings(x: Experiment, driver: Driver) -> list[Warning_]:
+    """All that apply, each with a `code` and a `message`."""
+    checks = (_chance, _one_client, _discarded, _buffer, _sparse, _classes, _bound, _executor, _patience)
+    return [{"code": code, "message": text} for check in checks for code, text in check(x, driver)]
+
+
+def _chance(x: Experiment, driver: Driver) -> Iterator[tuple[str, str]]:
+    """Below what guessing the most frequent class, plus three standard errors, would reach."""
+    labels = x.data.test().labels
+    n = len(labels)
+    if n == 0 or overrides(x.algorithm, "personal"):
+        return
+    guess = float(labels.bincount().max()) / n
+    limit = guess + 3 * (guess * (1 - guess) / n) ** 0.5
+    final = driver.rows[-1].accuracy
+    if final is not None and final <= limit:
+        yield (
+            "accuracy-at-chance",
+            f"the final accuracy {final:.1%} is no better than chance ({guess:.1%}, to {limit:.1%})",
+        )
+
+
+def _one_client(x: Experiment, driver: Driver) -> Iterator[tuple[str, str]]:
+    members, used = x.books.members, x.books.totals.used
+    if len(x.data.samples) < 4 or used < 20:
+        return
+    client = max(members, key=lambda c: members[c].used)
+    share = members[client].used / used
+    if share > 0.5:
+        device = x.world.device_of(client)
+        yield "one-client-dominates", f"client {client} ({device}) made {share:.0%} of all updates"
+
+
+def _discarded(x: Experiment, driver: Driver) -> Iterator[tuple[str, str]]:
+    t = x.books.totals
+    ended = t.used + t.rejected + t.lost + t.cancelled
+    wasted = t.rejected + t.lost + t.cancelled
+    if ended >= 10 and wasted > ended / 2:
+        yield (
+            "most-work-discarded",
+            f"{wasted} of {ended} tasks were lost ({t.lost}), rejected ({t.rejected}) or cancelled ({t.cancelled})",
+        )
+
+
+def _buffer(x: Experiment, driver: Driver) -> Iterator[tuple[str, str]]:
+    used, size = x.books.totals.used, getattr(x.plan.algorithm, "buffer_size", None)
+    if used and not x.loop.advances:
+        of = f" (buffer_size {size}, {used} updates)" if size else f" in {used} updates"
+        yield "no-version", f"the global model never moved{of}: lower the buffer or raise stop.updates"
+
+
+def _sparse(x: Experiment, driver: Driver) -> Iterator[tuple[str, str]]:
+    stop = x.plan.config.stop
+    if stop.accuracy is not None and len(driver.rows) < 10:
+        yield (
+            "sparse-evaluation",
+            f"only {len(driver.rows)} evaluations tell when accuracy {stop.accuracy:g} is reached: evaluate more often",
+        )
+
+
+def _classes(x: Experiment, driver: Driver) -> Iterator[tuple[str, str]]:
+    have = getattr(x.data, "class_counts", None)
+    if have is None:
+        return
+    empty = [str(k) for k, n in enumerate(have()) if n == 0]
+    if empty:
+        names = ", ".join(empty[:8]) + (" ..." if len(empty) > 8 else "")
+        yield "empty-classes", f"no client has a training sample of class {names}"
+
+
+def _bound(x: Experiment, driver: Driver) -> Iterator[tuple[str, str]]:
+    staleness = x.books.staleness()
+    for name in ("max_staleness", "bound"):
+        bound = getattr(x.plan.algorithm, name, None)
+        if isinstance(bound, (int, float)) and staleness["count"] and staleness["p95"] > 2 * bound > 0:
+            yield (
+                "staleness-above-bound",
+                f"5 % of the updates were staler than {staleness['p95']}, the method's {name} is {bound:g}",
+            )
+
+
+def _executor(x: Experiment, driver: Driver) -> Iterator[tuple[str, str]]:
+    for note in getattr(x.pool.executor, "notes", ()):
+        yield "executor", note
+
+
+def _patience(x: Experiment, driver: Driver) -> Iterator[tuple[str, str]]:
+    patience = getattr(x.plan.algorithm, "patience", None)
+    epochs: Any = getattr(x.plan.algorithm, "epochs", None) or x.plan.config.local.epochs
+    if patience is not None and patience >= epochs:
+        yield "patience-without-effect", f"patience {patience} can never stop a task of {epochs} epochs"
