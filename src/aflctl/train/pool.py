@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -114,7 +115,8 @@ class Pool:
         epoch = (spec.steps - 1) // spec.per_epoch
         job = job_of(spec, memory, spec.lr[min(epoch, len(spec.lr) - 1)], spec.steps - 1, epoch, spec.steps)
         algorithm = self.kit.algorithm
-        up, memory = algorithm.finish(w, job)
+        with self._named(spec, "finish"):
+            up, memory = algorithm.finish(w, job)
         if set(up) != set(algorithm.uploads):
             raise HookFailed(
                 f"{type(algorithm).__name__}.finish returned {sorted(up)}, "
@@ -177,14 +179,21 @@ class Pool:
 
     # ---- inside ----
     def _result(self, spec: Spec) -> Trained:
-        try:
+        with self._named(spec):
             return self.executor.result(spec)
+
+    @contextmanager
+    def _named(self, spec: Spec, hook: str = "") -> Iterator[None]:
+        """Errors of client hooks say whose task it was."""
+        try:
+            yield
         except AflctlError:
             raise
         except Exception as error:
+            name = type(self.kit.algorithm).__name__
+            who = f"{name}.{hook} for" if hook else f"training with {name},"
             raise HookFailed(
-                f"training task {spec.task} of client {spec.client} ({spec.steps} steps) with "
-                f"{type(self.kit.algorithm).__name__} raised {type(error).__name__}: {error}",
+                f"{who} task {spec.task} of client {spec.client} ({spec.steps} steps) raised {type(error).__name__}: {error}",
                 hint="set AFLCTL_TRACEBACK=1 to see where",
             ) from error
 
@@ -194,8 +203,10 @@ class Pool:
         if signature not in self.sizes:
             algorithm, task, feed, _ = self.kit
             job = job_of(spec, spec.memory, spec.lr[0], 0, 0, spec.steps)
-            w, memory = algorithm.start(task, whole(feed, spec) if algorithm.probes else None, job)
-            up, _ = algorithm.finish(w, job._replace(memory=memory))
+            with self._named(spec, "start"):
+                w, memory = algorithm.start(task, whole(feed, spec) if algorithm.probes else None, job)
+            with self._named(spec, "finish"):
+                up, _ = algorithm.finish(w, job._replace(memory=memory))
             self.sizes[signature] = _bytes(up)
         return self.sizes[signature]
 
