@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     Tensors = Mapping[str, Tensor]
+else:
+    Tensors = Mapping[str, Any]
 
 API_VERSION = 1
 

@@ -125,7 +125,9 @@ def test_a_fleet_file_of_ones_own(tmp_path: Path) -> None:
     assert Counter(classes(world)) == {"./board.yaml": 4, "jetson-nano": 2}
     assert world.offline == "abort"
     assert world.availabilities[0].delays[0].max_ns == 9e9
-    assert resolve("./fleets/mine.yaml", tmp_path).files == [folder / "mine.yaml"]
+    named = resolve("./fleets/mine.yaml", tmp_path).named
+    assert named is not None
+    assert named.path == folder / "mine.yaml"
 
 
 # ---- a file of clients ----

@@ -14,6 +14,7 @@ from typing import Any
 from aflctl.errors import DiskProblem
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+BROKEN = FULL | {errno.EIO, errno.ENOMEM}
 FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
 

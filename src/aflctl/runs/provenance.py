@@ -37,9 +37,9 @@ def code_fingerprint(version: str, plugin_hashes: Mapping[str, str]) -> str:
     return _sha256(["aflctl-code-1", version, sorted(plugin_hashes.items())])
 
 
-def identity(config_digest: str, code: str, data: str) -> str:
-    """sha256 of what decides a run's result: resolved config, code, data."""
-    return _sha256(["aflctl-run-1", config_digest, code, data])
+def identity(config_digest: str, code: str, data: str, fleet: str = "") -> str:
+    """sha256 of what decides a run's result: resolved config, code, data, and the values behind the fleet's names."""
+    return _sha256(["aflctl-run-1", config_digest, code, data, fleet])
 
 
 # ---- privacy ----
@@ -177,7 +177,7 @@ def collect(
 ) -> dict[str, Any]:
     """The document of `provenance.json`.
 
-    fingerprints    `config`, `code`, `data`: the parts of the identity
+    fingerprints    `config`, `code`, `data`, `fleet`: the parts of the identity
     origins         dotted key -> where its value came from
     overrides       the `--set`s and flags as given
     argv            the command line (default: this process's)
@@ -233,4 +233,6 @@ def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     old, new = before.get("fingerprints") or {}, after.get("fingerprints") or {}
     if old.get("data") != new.get("data"):
         told.append("the data changed")
+    if old.get("fleet") != new.get("fleet"):
+        told.append("the fleet's profiles or files changed")
     return told

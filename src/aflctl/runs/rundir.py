@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from aflctl.errors import AflctlError, RunDirError, UnknownName, suggest
 from aflctl.runs import lock
-from aflctl.runs.atomic import FORBIDDEN, disk, problem, write_json, write_text
+from aflctl.runs.atomic import BROKEN, FORBIDDEN, disk, problem, write_json, write_text
 from aflctl.runs.provenance import now, redact
 
 FORMAT = 1
@@ -25,7 +25,7 @@ FILES = (
     "config.yaml", "provenance.json", "metrics.csv", "updates.csv", "clients.csv", "staleness.csv", "staleness.png",
     "curve.png", "participation.png", "summary.json", "results.md", "model.safetensors", "exit.json",
 )  # fmt: skip
-FOLDERS = ("checkpoint", "plugins")
+FOLDERS = ("checkpoint", "plugins", "profiles")
 
 Status = Literal["running", "done", "failed", "interrupted", "unreadable"]
 
@@ -202,9 +202,10 @@ def _writable(root: Path) -> None:
         hint = "name another folder with --runs-dir or AFLCTL_RUNS_DIR"
         if isinstance(error, FileExistsError | NotADirectoryError):
             raise RunDirError("runs cannot be kept here: not a folder", where=str(root), hint=hint) from error
-        if error.errno in FORBIDDEN:
-            raise RunDirError("runs cannot be kept here: no permission to write", where=str(root), hint=hint) from error
-        raise problem(error, root) from error
+        if error.errno in BROKEN:
+            raise problem(error, root) from error
+        why = "no permission to write" if error.errno in FORBIDDEN else (error.strerror or str(error)).lower()
+        raise RunDirError(f"runs cannot be kept here: {why}", where=str(root), hint=hint) from error
 
 
 def _candidates(root: Path, label: str, identity: str, rerun: bool) -> Iterator[Path]:

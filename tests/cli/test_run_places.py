@@ -1,0 +1,55 @@
+"""Where runs cannot be kept: the place and the next step, exit code 2; a full disk is the environment's fault."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from aflctl.cli.app import execute
+
+
+def refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    code = execute(["run", "smoke", "--runs-dir", str(folder)])
+    told = capsys.readouterr().err
+    assert code == 2, told
+    assert str(folder) in told
+    assert "--runs-dir or AFLCTL_RUNS_DIR" in told
+    assert "Traceback" not in told
+    return told
+
+
+def test_a_place_where_nothing_can_be_made(capsys: pytest.CaptureFixture[str]) -> None:
+    refused(Path("/proc/runs"), capsys)
+
+
+def test_a_file_in_the_way(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("")
+    assert "not a folder" in refused(tmp_path / "file", capsys)
+    refused(tmp_path / "file" / "below", capsys)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="permissions do not bind the superuser")
+def test_a_folder_without_write_permission(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "locked").mkdir(mode=0o500)
+    assert "no permission" in refused(tmp_path / "locked", capsys)
+    assert "no permission" in refused(tmp_path / "locked" / "below", capsys)
+
+
+SAYS = [(errno.EACCES, 2), (errno.EROFS, 2), (errno.ENOENT, 2), (errno.ENOSPC, 3)]
+
+
+@pytest.mark.parametrize(("number", "code"), SAYS)
+def test_what_the_system_says(
+    number: int, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(self: Path, data: bytes) -> int:
+        raise OSError(number, os.strerror(number), str(self))
+
+    monkeypatch.setattr(Path, "write_bytes", fail)
+    assert execute(["run", "smoke", "--runs-dir", str(tmp_path / "runs")]) == code
+    told = capsys.readouterr().err
+    assert str(tmp_path / "runs") in told
+    assert "hint:" in told
