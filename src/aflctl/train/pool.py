@@ -193,7 +193,8 @@ class Pool:
             name = type(self.kit.algorithm).__name__
             who = f"{name}.{hook} for" if hook else f"training with {name},"
             raise HookFailed(
-                f"{who} task {spec.task} of client {spec.client} ({spec.steps} steps) raised {type(error).__name__}: {error}",
+                f"{who} task {spec.task} of client {spec.client} ({spec.steps} steps) raised "
+                f"{type(error).__name__}: {error}",
                 hint="set AFLCTL_TRACEBACK=1 to see where",
             ) from error
 
