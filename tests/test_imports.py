@@ -31,7 +31,7 @@ ALLOWED: dict[str, set[str]] = {
     "report": {"errors", "runs"},
     "engine": BOTTOM | {"plan", "config", "plugins", "sources", "data", "sim", "train", "runs", "report"},
     "builtin": BOTTOM | {"rules", "data"},
-    "cli": BOTTOM | {"engine", "plan", "config", "plugins", "runs", "report"},
+    "cli": BOTTOM | {"data", "engine", "plan", "config", "plugins", "runs", "report"},
     "": BOTTOM | {"rules", "plugins", "config", "plan", "engine", "runs", "report"},
 }
 NO_TORCH_AT_ALL = ("sim", "config", "plugins", "sources", "plan", "report", "errors", "cli")

@@ -74,7 +74,7 @@ def test_opening_what_was_not_prepared_names_the_command_and_the_folder(tmp_path
 
 
 def test_preparing_without_files_and_without_download_names_the_files(tmp_path: Path) -> None:
-    with pytest.raises(DataMissing, match=r"missing: train-images-idx3-ubyte\.gz or train-images-idx3-ubyte"):
+    with pytest.raises(DataMissing, match=r"missing: train-images-idx3-ubyte\.gz, train-labels"):
         Mnist().prepare(tmp_path, download=False)
     assert not list(tmp_path.rglob("*.safetensors"))
 

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from aflctl import __version__, errors
-from aflctl.cli import compare, config, console, run, show, verify
+from aflctl.cli import compare, config, console, data, run, show, verify
 from aflctl.cli import list as listing
 
 EPILOG = (
@@ -56,6 +56,7 @@ app.command("show", short_help="One run and its results.")(show.show)
 app.command("compare", short_help="Many runs, grouped over seeds.")(compare.compare)
 app.command("verify", short_help="Run a run again and compare.")(verify.verify)
 app.add_typer(config.app, name="config")
+app.add_typer(data.app, name="data")
 
 
 def main(args: Sequence[str] | None = None) -> None:

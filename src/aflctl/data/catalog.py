@@ -37,20 +37,25 @@ class RemoteFile:
 
 @dataclass(frozen=True)
 class Listing:
-    """A dataset as `aflctl data list` shows it. `layouts` are other folders in which people keep the same files."""
+    """A dataset as `aflctl data list` shows it.
+
+    about_mb   size of the download where the files' own sizes are not published
+    layouts    other folders in which people keep the same files
+    """
 
     title: str
     licence: str
     natural: str = "none"
     homepage: str = ""
     manual: str = ""
+    about_mb: int = 0
     layouts: tuple[str, ...] = ()
     files: tuple[RemoteFile, ...] = ()
 
     @property
     def bytes(self) -> int:
-        """Size of everything that is fetched."""
-        return sum(f.bytes for f in self.files)
+        """Size of everything that is fetched; 0 = not known."""
+        return sum(f.bytes for f in self.files if f.urls) or self.about_mb * 1_000_000
 
     def source_of(self, name: str) -> RemoteFile | None:
         """The file that is, or brings, the raw file `name`; one that can be fetched first."""

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -13,6 +16,9 @@ from aflctl.errors import DataMissing, EnvironmentProblem
 if TYPE_CHECKING:
     from aflctl.api import DataSpec
     from aflctl.data.store import Stored, Table
+
+
+MOST_NAMES = 4
 
 
 class FileDataset(Dataset):
@@ -85,6 +91,13 @@ class FileDataset(Dataset):
         return Source(spec, part("train"), part("test"), stored.fingerprint, naturals_of(stored))
 
     # ---- places ----
+    def state(self, cache: Path) -> str:
+        """prepared, downloaded (all files are there, not converted), or absent."""
+        if self.stored_at(cache).is_file():
+            return "prepared"
+        raw = Raw(cache / self.key, self.listing())
+        return "downloaded" if all(raw.find(*names) or raw.archive(names) for names in self.needs()) else "absent"
+
     def how(self) -> str:
         """What the converted file depends on."""
         import json
@@ -107,25 +120,44 @@ class FileDataset(Dataset):
         """The error that names the command and the folder for files downloaded by hand."""
         folder = cache / self.key / "raw"
         listing = self.listing()
-        files = ", ".join(" or ".join(names) for names in missing) or ", ".join(f.name for f in listing.files)
+        names = [alternatives[0] for alternatives in missing] or [f.name for f in listing.files]
+        files = ", ".join(names[:MOST_NAMES]) + (
+            f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+        )
         lacking = f"; missing: {files}" if missing else ""
         manual = f" ({listing.manual})" if listing.manual else ""
+        which = "" if missing or not files else f" ({files})"
         return DataMissing(
             f"dataset {self.key} is not prepared in {cache / self.key}{lacking}",
-            hint=f"run: {self.command()}; files downloaded by hand ({files}) go to {folder} first{manual}",
+            hint=f"run: {self.command()}; files downloaded by hand{which} go to {folder} first{manual}",
         )
 
     def _default(self, name: str) -> Any:
         return type(self).model_fields[name].default
 
 
+_looked_in: ContextVar[Path | None] = ContextVar("looked_in", default=None)
+
+
+@contextmanager
+def looking_in(folder: Path | None) -> Iterator[None]:
+    """Inside, original files are looked for in `folder` first; they are read there and not copied."""
+    token = _looked_in.set(folder)
+    try:
+        yield
+    finally:
+        _looked_in.reset(token)
+
+
 class Raw:
     """The original files of one dataset, wherever people keep them: `raw/`, or torchvision's own layout."""
 
     def __init__(self, home: Path, listing: Listing) -> None:
-        self.folder, self.listing = home / "raw", listing
-        roots = (self.folder, home, home.parent)
-        self._folders = [self.folder, home, *(root / layout for layout in listing.layouts for root in roots)]
+        self.folder: Path = home / "raw"
+        self.listing = listing
+        extra = _looked_in.get()
+        roots = (*((extra, extra / "raw") if extra else ()), self.folder, home, home.parent)
+        self._folders: list[Path] = [*roots[:-1], *(root / layout for layout in listing.layouts for root in roots)]
 
     def find(self, *names: str) -> Path | None:
         """The first of these names that exists."""
@@ -160,6 +192,15 @@ class Raw:
             if self.find(*names) is not None:
                 return True
         return False
+
+    def archive(self, names: tuple[str, ...]) -> Path | None:
+        """An archive that is here and brings one of these files."""
+        for name in names:
+            source = self.listing.source_of(name)
+            path = self.find(source.name) if source is not None else None
+            if path is not None:
+                return path
+        return None
 
     def status(self, file: RemoteFile) -> str:
         """absent, original (checksum as published), other (differs), or present (nothing published)."""

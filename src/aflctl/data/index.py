@@ -45,23 +45,34 @@ def histogram(parts: Parts, labels: NDArray[np.int64], classes: int) -> NDArray[
 
 
 def describe(parts: Parts, labels: NDArray[np.int64], classes: int) -> dict[str, Any]:
-    """Sizes, classes per client, coverage, mean total-variation distance of the clients' label mix from the whole."""
+    """Sizes, classes per client, label skew, coverage (share of all samples that were given out), fingerprint."""
     import numpy as np
 
-    counts = histogram(parts, labels, classes)
+    whole = np.bincount(labels, minlength=classes)
+    found = describe_counts(histogram(parts, labels, classes), whole)
+    return {**found, "coverage": found["samples"] / max(1, len(labels)), "fingerprint": parts_fingerprint(parts)}
+
+
+def describe_counts(counts: NDArray[np.int64], whole: NDArray[np.int64] | None = None) -> dict[str, Any]:
+    """Sizes, classes per client, and the mean total-variation distance of the clients' label mix from the whole.
+
+    counts   [M, C] samples of each class at each client
+    whole    [C] samples of each class in all; none = the sum over the clients
+    """
+    import numpy as np
+
     sizes = counts.sum(1)
-    whole = np.bincount(labels, minlength=classes) / max(1, len(labels))
+    everything = counts.sum(0) if whole is None else whole
     mixes = counts[sizes > 0] / sizes[sizes > 0, None]
+    distance = np.abs(mixes - everything / max(1, everything.sum())).sum(1) / 2
     return {
-        "clients": len(parts),
+        "clients": len(counts),
         "samples": int(sizes.sum()),
-        "coverage": float(sizes.sum() / max(1, len(labels))),
         "size_min": int(sizes.min()),
         "size_median": float(np.median(sizes)),
         "size_max": int(sizes.max()),
         "classes_per_client": float((counts > 0).sum(1).mean()),
-        "distance": float(np.abs(mixes - whole).sum(1).mean() / 2) if len(mixes) else 0.0,
-        "fingerprint": parts_fingerprint(parts),
+        "distance": float(distance.mean()) if len(distance) else 0.0,
     }
 
 

@@ -1,0 +1,98 @@
+"""`aflctl data`: listing, preparing from a folder, paths, and the picture of a partition."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from aflctl.cli.app import execute
+from aflctl.data.index import read_index
+
+
+def write_mnist(folder: Path, n: int = 40) -> None:
+    folder.mkdir(parents=True)
+    dice = np.random.default_rng(1)
+    for prefix in ("train", "t10k"):
+        for suffix, shape in (("images-idx3-ubyte", (n, 28, 28)), ("labels-idx1-ubyte", (n,))):
+            array = dice.integers(0, 10, shape, dtype=np.uint8)
+            head = struct.pack(f">BBBB{len(shape)}I", 0, 0, 8, len(shape), *shape)
+            (folder / f"{prefix}-{suffix}.gz").write_bytes(gzip.compress(head + array.tobytes()))
+
+
+def document(capsys: pytest.CaptureFixture[str]) -> dict:
+    return json.loads(capsys.readouterr().out)
+
+
+def test_list_says_for_each_what_is_here_and_how_to_get_it(capsys, data_dir: Path) -> None:
+    assert execute(["data", "list", "--json"]) == 0
+    rows = {row["name"]: row for row in document(capsys)["datasets"]}
+    assert rows["digits"]["state"] == "built in"
+    assert (rows["mnist"]["state"], rows["mnist"]["get"]) == ("absent", "aflctl data prepare mnist")
+    assert rows["shakespeare"]["natural"] == "role"
+    assert "by hand" in rows["harbox"]["get"]
+    assert all(row["licence"] for row in rows.values() if row["state"] != "built in")
+    write_mnist(data_dir / "mnist" / "raw")
+    execute(["data", "list", "--json"])
+    assert {r["name"]: r["state"] for r in document(capsys)["datasets"]}["mnist"] == "downloaded"
+
+
+def test_prepare_from_a_folder_then_show(capsys, tmp_path: Path, data_dir: Path) -> None:
+    write_mnist(tmp_path / "elsewhere" / "MNIST" / "raw")
+    assert execute(["data", "prepare", "mnist", "--from", str(tmp_path / "elsewhere"), "--no-download"]) == 0
+    assert (data_dir / "mnist" / "mnist.safetensors").is_file()
+    assert "mnist is ready" in capsys.readouterr().out
+    options = ["dataset.name=mnist", "clients.count=4", "clients.concurrency=2", "dataset.partition=iid"]
+    sets = [word for option in options for word in ("--set", option)]
+    png, index = tmp_path / "p.png", tmp_path / "p.safetensors"
+    assert execute(["data", "show", *sets, "--png", str(png), "--save", str(index), "--json"]) == 0
+    shown = document(capsys)
+    assert (shown["clients"], shown["samples"], shown["size_min"]) == (4, 40, 10)
+    assert np.array(shown["counts"]).shape == (4, 10)
+    assert png.read_bytes().startswith(b"\x89PNG")
+    assert [len(part) for part in read_index(index).parts] == [10] * 4
+    assert execute(["data", "show", *sets]) == 0
+    assert "size median: 10" in capsys.readouterr().out
+
+
+def test_prepare_without_files_names_them_and_exits_3(capsys, data_dir: Path) -> None:
+    assert execute(["data", "prepare", "mnist", "--no-download"]) == 3
+    message = capsys.readouterr().err
+    assert "train-images-idx3-ubyte.gz" in message
+    assert str(data_dir / "mnist" / "raw") in message
+
+
+def test_run_on_an_absent_dataset_says_which_command_fetches_it(capsys) -> None:
+    assert execute(["run", "--set", "dataset.name=fashion-mnist", "-q"]) == 3
+    assert "aflctl data prepare fashion-mnist" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["prepare", "mnits"], "did you mean 'mnist'"),
+        (["prepare", "cifar10", "--set", "batches=9"], "less than or equal to 5"),
+        (["prepare", "cifar10", "--set", "batch=1"], "parameters of cifar10: batches"),
+        (["prepare", "cifar10", "--set", "batches"], "expected KEY=VALUE"),
+        (["prepare", "mnist", "--from", "/no/such/folder"], "no such folder"),
+    ],
+)
+def test_mistakes_exit_2(words: list[str], expected: str, capsys) -> None:
+    assert execute(["data", *words]) == 2
+    assert expected in capsys.readouterr().err
+
+
+def test_prepare_of_a_set_without_files(capsys) -> None:
+    assert execute(["data", "prepare", "digits"]) == 0
+    assert "digits needs no files" in capsys.readouterr().out
+
+
+def test_path(capsys, data_dir: Path) -> None:
+    assert execute(["data", "path"]) == 0
+    assert capsys.readouterr().out.strip() == str(data_dir)
+    assert execute(["data", "path", "cifar10", "--json"]) == 0
+    assert document(capsys)["path"] == str(data_dir / "cifar10")
