@@ -129,7 +129,7 @@ class LookedUp(Port):
 @fault(Pisces, "no exploration: whoever returned has a utility, the others none")
 class NoExploration(Pisces):
     def select(self, state: Any, fleet: Any) -> Any:
-        known = sorted((c for c in fleet.idle if c in state.quality), key=lambda c: -self._utility(state, c))
+        known = sorted((c for c in fleet.idle if c in state.heard), key=lambda c: -self._utility(state, c))
         return known[: fleet.free] or fleet.draw(fleet.free)
 
 
@@ -141,8 +141,8 @@ class PlainMean(Pisces):
 @fault(Pisces, "pace by all clients ever profiled")
 class PaceOfAll(Pisces):
     def tick(self, state: Any, fleet: Any) -> Any:
-        slow = max([self.unknown_s, *state.latency_s.values()])
-        return super().tick(replace(state, latency_s=dict.fromkeys(range(9), slow)), fleet)
+        slow = max([self.unknown_s, *(seconds for _, seconds, _ in state.heard.values())])
+        return super().tick(replace(state, heard=dict.fromkeys(range(9), (0.0, slow, (0,)))), fleet)
 
 
 @fault(FedAc, "correction after training")

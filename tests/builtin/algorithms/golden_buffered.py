@@ -144,8 +144,8 @@ def utility_and_exploration(cls: type[Any]) -> None:
     alg = cls(explore=0.0, explore_floor=0.0)
     world = fleet(capacity=2, samples=(1,) * 4, idle=(0, 1, 2, 3))
     state = alg.init(setup(vec(0.0), (1,) * 4), world)
-    heard = {0: 4.0, 1: 10.0, 2: 6.0}
-    state = replace(state, quality=heard, lags={0: (0,), 1: (8,), 2: (3,)}, tried=frozenset(heard))
+    heard = {0: (4.0, 1.0, (0,)), 1: (10.0, 1.0, (8,)), 2: (6.0, 1.0, (3,))}
+    state = replace(state, heard=heard, tried=frozenset(heard))
     # U = 4, 10/3, 6/2: clients 0 and 1
     assert alg.select(state, world) == [0, 1]
     assert sorted(cls(beta=0.0, explore=0.0).select(state, world)) == [1, 2]

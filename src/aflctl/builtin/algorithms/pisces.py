@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PiscesState:
-    """w [P]; acc [P] sum of n s D' and `total` sum of n of the buffer; per client: `quality` n L, the last `lags`,
-    `latency_s` of the last task; `tried` = was started once; `explore` the present share of exploration."""
+    """w [P]; acc [P] sum of n s D' and `total` sum of n of the buffer; `heard` client -> (n L, seconds of its task,
+    last staleness values); `tried` were started once; `explore` the present share of exploration."""
 
     w: Tensor
     acc: Tensor
@@ -28,9 +28,7 @@ class PiscesState:
     check_s: float
     total: float = 0.0
     last_s: float = 0.0
-    quality: dict[int, float] = field(default_factory=dict)
-    lags: dict[int, tuple[int, ...]] = field(default_factory=dict)
-    latency_s: dict[int, float] = field(default_factory=dict)
+    heard: dict[int, tuple[float, float, tuple[int, ...]]] = field(default_factory=dict)
     tried: frozenset[int] = frozenset()
 
 
@@ -75,18 +73,14 @@ class Pisces(Algorithm[PiscesState]):
         return PiscesState(setup.init, acc, opt, self.explore, self.every_s)
 
     def select(self, state: PiscesState, fleet: Fleet) -> Sequence[int]:
-        k = fleet.free
-        if not k:
+        if not (k := fleet.free):
             return []
-        idle = sorted(fleet.idle)
-        new = [c for c in idle if c not in state.tried]
-        known = [int(c) for c in fleet.rng.permutation([c for c in idle if c in state.quality])]
+        new = [c for c in sorted(fleet.idle) if c not in state.tried]
+        known = [int(c) for c in fleet.rng.permutation([c for c in sorted(fleet.idle) if c in state.heard])]
         known.sort(key=lambda c: -self._utility(state, c))
         explored = fleet.draw(min(int(fleet.rng.binomial(k, state.explore)), len(new)), new)
         picked = explored + known[: k - len(explored)]
-        if len(picked) < k:
-            picked += fleet.draw(k - len(picked), [c for c in new if c not in explored])
-        return picked
+        return picked + fleet.draw(k - len(picked), [c for c in new if c not in explored])
 
     def launched(self, state: PiscesState, clients: Sequence[int], fleet: Fleet) -> PiscesState:
         explore = max(self.explore_floor, state.explore * self.explore_decay)
@@ -94,19 +88,18 @@ class Pisces(Algorithm[PiscesState]):
 
     def receive(self, state: PiscesState, update: Update, fleet: Fleet) -> Step[PiscesState]:
         c, n, loss = update.client, update.samples, update.stats["first_loss_sq"] ** 0.5
-        weight = n * self.staleness(update.staleness)
-        state.acc.add_(update.model - state.w, alpha=weight)
-        state = replace(
-            state,
-            total=state.total + n,
-            quality={**state.quality, c: n * loss if isfinite(loss) else 0.0},
-            lags={**state.lags, c: (*state.lags.get(c, ()), update.staleness)[-self.window :]},
-            latency_s={**state.latency_s, c: update.arrived_at - update.sent_at},
+        weight, lags = n * self.staleness(update.staleness), state.heard.get(c, (0.0, 0.0, ()))[2]
+        now = (
+            n * loss if isfinite(loss) else 0.0,
+            update.arrived_at - update.sent_at,
+            (*lags, update.staleness)[-self.window :],
         )
+        state.acc.add_(update.model - state.w, alpha=weight)
+        state = replace(state, total=state.total + n, heard={**state.heard, c: now})
         return replace(self.tick(state, fleet), weight=weight)
 
     def lost(self, state: PiscesState, lost: Lost, fleet: Fleet) -> Step[PiscesState]:
-        known = state.tried if lost.client in state.quality else state.tried - {lost.client}
+        known = state.tried if lost.client in state.heard else state.tried - {lost.client}
         return self.tick(replace(state, tried=known), fleet)
 
     def alarm(self, state: PiscesState, fleet: Fleet) -> float | None:
@@ -116,7 +109,7 @@ class Pisces(Algorithm[PiscesState]):
         if not fleet.due(state.check_s):
             return Step(state)
         state = replace(state, check_s=fleet.now + self.every_s)
-        slowest_s = max((state.latency_s.get(c, self.unknown_s) for c in fleet.flying), default=0.0)
+        slowest_s = max((state.heard.get(c, (0.0, self.unknown_s))[1] for c in fleet.flying), default=0.0)
         if not state.total or fleet.now - state.last_s < slowest_s / (self.bound or fleet.capacity):
             return Step(state)
         w, opt = self.server_optimizer.step(state.w, state.acc.div_(state.total), state.opt)
@@ -124,5 +117,5 @@ class Pisces(Algorithm[PiscesState]):
         return Step(replace(state, w=w, opt=opt, total=0.0, last_s=fleet.now), advanced=True)
 
     def _utility(self, state: PiscesState, client: int) -> float:
-        lags = state.lags[client]
-        return float(state.quality[client] / (sum(lags) / len(lags) + 1) ** self.beta)
+        worth, _, lags = state.heard[client]
+        return float(worth / (sum(lags) / len(lags) + 1) ** self.beta)
