@@ -26,7 +26,7 @@ ALLOWED: dict[str, set[str]] = {
     "config": BOTTOM | {"plugins", "sources"},
     "plan": BOTTOM | {"plugins", "config", "sources"},
     "sim": BOTTOM,
-    "train": BOTTOM,
+    "train": BOTTOM | {"rules"},
     "runs": {"errors"},
     "report": {"errors", "runs"},
     "engine": BOTTOM | {"plan", "config", "plugins", "sources", "data", "sim", "train", "runs", "report"},

@@ -190,6 +190,7 @@ class Engine(Section):
     workers: int | None = Field(None, ge=1, description="processes of the workers executor; by default one per core")
     device: str = Field("cpu", description="a torch device")
     max_memory_bytes: int | None = Field(None, ge=1, description="memory that pending jobs may hold")
+    client_memory: Literal["ram", "disk"] = Field("ram", description="where clients' memories and server tables live")
 
 
 class CheckpointEvery(_OneOf):

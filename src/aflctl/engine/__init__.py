@@ -132,7 +132,8 @@ def _execute(
 
     recorder, x = Recorder(rundir.path, saved["recorder"] if saved else None), None
     try:
-        x = build(plan, data, rundir.path, recorder.schedule, recorder.entry)
+        shelves = rundir.file("checkpoint") / "shelves" if plan.config.engine.client_memory == "disk" else None
+        x = build(plan, data, rundir.path, recorder.schedule, recorder.entry, shelves)
         recorder.world = x.world
         rundir.write_json(
             "provenance.json",
@@ -153,8 +154,10 @@ def _execute(
         recorder.open_metrics(driver.extra)
         if saved is not None:
             restore(x, driver, saved)
-        keeper = Keeper(rundir.file(FOLDER), plan.config.checkpoint, lambda: snapshot(x, driver, recorder))
-        driver.keeper = keeper
+        keeper = Keeper(
+            rundir.file(FOLDER), plan.config.checkpoint, lambda: snapshot(x, driver, recorder), lambda: x.loop.state
+        )
+        driver.keeper, driver.shelves = keeper, shelves
         began = time.perf_counter()
         with keeper.listening():
             reason = driver.run()

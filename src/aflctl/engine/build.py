@@ -83,9 +83,14 @@ def federate(plan: Plan, cache: Path) -> FederatedData:
 
 
 def build(
-    plan: Plan, data: FederatedData, base: Path, digest: Digest, emit: Callable[[Entry], None] | None
+    plan: Plan,
+    data: FederatedData,
+    base: Path,
+    digest: Digest,
+    emit: Callable[[Entry], None] | None,
+    shelves: Path | None = None,
 ) -> Experiment:
-    """Wires the parts together; every stream of randomness is named here."""
+    """Wires the parts together; every stream of randomness is named here. `shelves`: clients' memories on disk."""
     config, training = plan.config, plan.seeds["training"]
     task, feed, flops = model_of(plan, data)
     setup = setup_of(plan, data, task.layout, task.init, task.modules)
@@ -94,7 +99,7 @@ def build(
     kit = Kit(algorithm, task, feed, config.local)
     executor, picked = choose(config.engine, plan.model, kit, flops, setup.concurrency)
     pool = Pool(
-        kit, data, setup, executor, ClientMemory(algorithm.memory(setup)),
+        kit, data, setup, executor, ClientMemory(algorithm.memory(setup), shelves / "clients" if shelves else None),
         lambda client, nth: generator(key(training, "batches", client, nth)),
         lambda client, nth: key(training, "dropout", client, nth),
     )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from math import isfinite
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -12,6 +13,7 @@ from aflctl.api import overrides
 from aflctl.errors import Diverged, Stalled
 from aflctl.runs.records import MetricRow
 from aflctl.train.evaluate import evaluate
+from aflctl.train.memory import shelve
 
 if TYPE_CHECKING:
     from aflctl.engine.build import Experiment
@@ -41,6 +43,7 @@ class Driver:
         self._next_ns = 0 if self.every.time_s is None else round(self.every.time_s * NS)
         self._mark = 0
         self.keeper: Keeper | None = None
+        self.shelves: Path | None = None
 
     def save(self) -> dict[str, Any]:
         """What a checkpoint stores."""
@@ -61,6 +64,8 @@ class Driver:
         if not self.rows:
             loop.begin()
             self.evaluate(0)
+        if self.shelves is not None:
+            shelve(loop.state, self.shelves)
         limit = None if self.stop.time_s is None else round(self.stop.time_s * NS)
         while True:
             if self.keeper is not None:

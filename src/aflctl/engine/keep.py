@@ -15,6 +15,7 @@ from aflctl.errors import Interrupted
 from aflctl.runs import checkpoint, records
 from aflctl.sim import books, compute, flights, world
 from aflctl.train import jobs
+from aflctl.train.memory import numbered
 
 if TYPE_CHECKING:
     from aflctl.config.schema import Checkpoint
@@ -37,7 +38,7 @@ def types_of(plan: Plan) -> dict[str, type]:
 
 
 def snapshot(x: Experiment, driver: Driver, recorder: Recorder) -> dict[str, Any]:
-    """All that the rest of the run depends on."""
+    """All that the rest of the run depends on. Tables that are on disk are told by the numbers of their files."""
     return {
         "loop": x.loop.save(),
         "books": x.books.save(),
@@ -60,8 +61,14 @@ def restore(x: Experiment, driver: Driver, saved: dict[str, Any]) -> None:
 class Keeper:
     """Takes a checkpoint between two events when it is time, or when the process is asked to stop."""
 
-    def __init__(self, folder: Path, every: Checkpoint | None, take: Callable[[], dict[str, Any]]) -> None:
-        self.folder, self.take = folder, take
+    def __init__(
+        self,
+        folder: Path,
+        every: Checkpoint | None,
+        take: Callable[[], dict[str, Any]],
+        state: Callable[[], Any] = lambda: None,
+    ) -> None:
+        self.folder, self.take, self.state = folder, take, state
         self.updates = every.every.updates if every else None
         self.host_s = (every.every.host_s if every else None) or EVERY_S
         self.forced = every is not None
@@ -85,7 +92,11 @@ class Keeper:
     def keep(self) -> None:
         """Takes one now."""
         start = time.monotonic()
-        self.bytes = checkpoint.save(self.folder, self.take())
+        undo = numbered(self.state())
+        try:
+            self.bytes = checkpoint.save(self.folder, self.take())
+        finally:
+            undo()
         self._last_s = time.monotonic()
         self.cost_s, self.taken = self._last_s - start, self.taken + 1
 

@@ -1,47 +1,103 @@
-"""What clients remember between their tasks: in RAM or on disk, and only for those who took part."""
+"""What clients remember between their tasks, and what a server remembers of them: in RAM or on disk."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from aflctl.rules import ClientTable
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-class ClientMemory:
-    """client -> named tensors; absent = what the method's `memory` hook gives.
+class Shelf(MutableMapping[int, dict[str, "Tensor"]]):
+    """client -> named tensors, each in a file of its own; only the files' numbers are held in RAM.
 
-    With a folder, each client's tensors live in a safetensors file there and only names are held in RAM.
+    A row that is written again gets a new file. The old one stays until no checkpoint of the last two can name it.
     """
 
-    def __init__(self, default: dict[str, Tensor], folder: Path | None = None) -> None:
-        self.default, self.folder = default, folder
-        self._rows: dict[int, dict[str, Tensor] | None] = {}
-        if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)
+    def __init__(self, folder: Path, index: Mapping[int, int] | None = None) -> None:
+        self.folder, self.index = folder, dict(index or {})
+        self._next = max(self.index.values(), default=-1) + 1
+        self._dropped: tuple[list[int], list[int]] = ([], [])
+        folder.mkdir(parents=True, exist_ok=True)
 
     def __getitem__(self, client: int) -> dict[str, Tensor]:
-        if client not in self._rows:
-            return dict(self.default)
-        row = self._rows[client]
-        if row is not None:
-            return dict(row)
         from safetensors.torch import load_file
 
-        return load_file(self._path(client))
+        return load_file(self._path(self.index[client]))
 
-    def __setitem__(self, client: int, memory: dict[str, Tensor]) -> None:
-        if not memory:
-            return
-        if self.folder is None:
-            self._rows[client] = memory
-            return
+    def __setitem__(self, client: int, row: dict[str, Tensor]) -> None:
         from safetensors.torch import save_file
 
-        save_file({k: v.contiguous().clone() for k, v in memory.items()}, self._path(client))
-        self._rows[client] = None
+        number, self._next = self._next, self._next + 1
+        save_file({k: v.detach().cpu().contiguous().clone() for k, v in row.items()}, self._path(number))
+        self._drop(client)
+        self.index[client] = number
+
+    def __delitem__(self, client: int) -> None:
+        self._drop(client)
+        del self.index[client]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(sorted(self.index))
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def save(self) -> dict[int, int]:
+        """What a checkpoint stores; files that no kept checkpoint names any more are removed."""
+        for number in self._dropped[0]:
+            self._path(number).unlink(missing_ok=True)
+        self._dropped = (self._dropped[1], [])
+        return dict(self.index)
+
+    def _drop(self, client: int) -> None:
+        if client in self.index:
+            self._dropped[1].append(self.index[client])
+
+    def _path(self, number: int) -> Path:
+        return self.folder / f"{number}.safetensors"
+
+
+class Column(MutableMapping[int, "Tensor"]):
+    """client -> tensor on a shelf: the rows of a ClientTable."""
+
+    def __init__(self, shelf: Shelf) -> None:
+        self.shelf = shelf
+
+    def __getitem__(self, client: int) -> Tensor:
+        return self.shelf[client]["row"]
+
+    def __setitem__(self, client: int, value: Tensor) -> None:
+        self.shelf[client] = {"row": value}
+
+    def __delitem__(self, client: int) -> None:
+        del self.shelf[client]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.shelf)
+
+    def __len__(self) -> int:
+        return len(self.shelf)
+
+
+class ClientMemory:
+    """client -> named tensors; absent = what the method's `memory` hook gives. With a folder, on disk."""
+
+    def __init__(self, default: dict[str, Tensor], folder: Path | None = None) -> None:
+        self.default = default
+        self._rows: MutableMapping[int, dict[str, Tensor]] = {} if folder is None else Shelf(folder)
+
+    def __getitem__(self, client: int) -> dict[str, Tensor]:
+        return dict(self._rows[client] if client in self._rows else self.default)
+
+    def __setitem__(self, client: int, memory: dict[str, Tensor]) -> None:
+        if memory:
+            self._rows[client] = memory
 
     def __contains__(self, client: int) -> bool:
         return client in self._rows
@@ -49,16 +105,59 @@ class ClientMemory:
     def __iter__(self) -> Iterator[int]:
         return iter(sorted(self._rows))
 
-    def save(self) -> dict[int, dict[str, Tensor]]:
-        """Everybody's memory."""
-        return {client: self[client] for client in self}
+    def save(self) -> dict[int, Any]:
+        """Everybody's memory, or the numbers of their files."""
+        return self._rows.save() if isinstance(self._rows, Shelf) else dict(self._rows)
 
-    def load(self, saved: dict[int, dict[str, Tensor]]) -> None:
+    def load(self, saved: Mapping[int, Any]) -> None:
         """As `save` said."""
-        self._rows = {}
-        for client, memory in saved.items():
-            self[client] = memory
+        if isinstance(self._rows, Shelf):
+            self._rows = Shelf(self._rows.folder, saved)
+        else:
+            self._rows = dict(saved)
 
-    def _path(self, client: int) -> Path:
-        assert self.folder is not None
-        return self.folder / f"{client}.safetensors"
+
+def tables(state: Any) -> list[ClientTable]:
+    """Every ClientTable inside a state, in a fixed order."""
+    found: list[ClientTable] = []
+
+    def look(value: Any) -> None:
+        if isinstance(value, ClientTable):
+            if not any(value is table for table in found):
+                found.append(value)
+        elif is_dataclass(value) and not isinstance(value, type):
+            for field in fields(value):
+                look(getattr(value, field.name))
+        elif isinstance(value, tuple | list):
+            for part in value:
+                look(part)
+        elif isinstance(value, dict):
+            for part in value.values():
+                look(part)
+
+    look(state)
+    return found
+
+
+def shelve(state: Any, folder: Path) -> None:
+    """Puts the rows of every ClientTable of a state on disk; rows that are file numbers are those of a checkpoint."""
+    for i, table in enumerate(tables(state)):
+        rows: dict[int, Any] = dict(table.rows)
+        numbered = all(isinstance(row, int) for row in rows.values())
+        column = Column(Shelf(folder / str(i), rows if numbered else None))
+        table.rows = column  # type: ignore[assignment]
+        if not numbered:
+            column.update(rows)
+
+
+def numbered(state: Any) -> Callable[[], None]:
+    """Replaces the rows of shelved tables by their file numbers, for a checkpoint; call what it returns to undo that."""
+    kept = [(table, table.rows) for table in tables(state) if isinstance(table.rows, Column)]
+    for table, rows in kept:
+        table.rows = rows.shelf.save()  # type: ignore[attr-defined, assignment]
+
+    def undo() -> None:
+        for table, rows in kept:
+            table.rows = rows
+
+    return undo
