@@ -165,7 +165,7 @@ class Fleet:
         return self.estimate(client, assignment)
 
     def draw(self, k: int, among: Sequence[int] | None = None) -> list[int]:
-        """Up to `k` idle clients (of `among`), by the configured selection strategy, in ascending order; expected O(k)."""
+        """Up to `k` idle clients (of `among`) by the configured selection, in ascending order; expected O(k)."""
         return self.streams.draw(self, k, among)
 
     def on(self, track: str) -> Fleet:
@@ -290,7 +290,7 @@ class Lost:
 class Step(Generic[S]):
     """What a server hook decides.
 
-    advanced  a new version exists: True = on the tracks of the task that ended (`("",)` in `tick`), or a tuple of tracks
+    advanced  a new version exists: True = on the tracks of the task that ended (`("",)` in `tick`), or on those named
     used      whether the update counts (False = rejected)
     weight    what the update weighed, for the record
     tracks    those of the task's tracks that the update counts for; None = all
@@ -485,7 +485,9 @@ class Selection(Plugin):
         """Learn from a task that ended."""
         return state
 
-    def pick(self, state: Any, fleet: Fleet, k: int, among: Sequence[int] | None, rng: np.random.Generator) -> tuple[Any, list[int]]:
+    def pick(
+        self, state: Any, fleet: Fleet, k: int, among: Sequence[int] | None, rng: np.random.Generator
+    ) -> tuple[Any, list[int]]:
         """(state, up to `k` distinct idle clients (of `among`))."""
         raise NotImplementedError(f"{type(self).__name__} must define pick(state, fleet, k, among, rng)")
 
@@ -571,7 +573,7 @@ class FederatedData(Protocol):
 
 
 class Dataset(Plugin):
-    """Group `aflctl.datasets`. Downloading happens in `prepare` only; `open` reads what is there or raises DataMissing."""
+    """Group `aflctl.datasets`. Only `prepare` downloads; `open` reads what is there or raises DataMissing."""
 
     def prepare(self, cache: Path, *, download: bool) -> None:
         """Make the dataset's files present below `cache`; datasets that need no file do nothing."""
@@ -588,7 +590,13 @@ class Dataset(Plugin):
 class Partition(Plugin):
     """Group `aflctl.partitions`: which training samples belong to which client."""
 
-    def split(self, labels: NDArray[np.int64], clients: int, rng: np.random.Generator, naturals: Mapping[str, NDArray[np.int64]]) -> list[NDArray[np.int64]]:  # fmt: skip
+    def split(
+        self,
+        labels: NDArray[np.int64],
+        clients: int,
+        rng: np.random.Generator,
+        naturals: Mapping[str, NDArray[np.int64]],
+    ) -> list[NDArray[np.int64]]:
         """One array of positions per client; each position at most once unless the scheme says otherwise."""
         raise NotImplementedError(f"{type(self).__name__} must define split(labels, clients, rng, naturals)")
 

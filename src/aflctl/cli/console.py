@@ -136,9 +136,12 @@ def answer_only() -> Iterator[None]:
 
 
 def finish() -> None:
-    """Flushes both streams, so that a reader that is gone does not raise at exit."""
+    """Flushes both streams, so that a reader that is gone, or a full disk, does not raise at exit."""
     for stream in (sys.stdout, sys.stderr):
-        _write(stream, "")
+        try:
+            _write(stream, "")
+        except OSError:
+            _silence(stream)
 
 
 def _write(stream: TextIO | None, text: str) -> None:

@@ -78,7 +78,7 @@ def prepare(
 def path(
     dataset: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Argument(metavar="[DATASET]", help="Name of a dataset; none = the folder of all.", show_default=False),
+        typer.Argument(metavar="DATASET", help="Name of a dataset; none = the folder of all.", show_default=False),
     ] = None,
     json: JsonOption = False,
 ) -> None:

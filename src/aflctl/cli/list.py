@@ -23,11 +23,11 @@ KINDS = (
 def list_(
     kind: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Argument(metavar="[KIND]", help=f"One of {', '.join(KINDS)}.", show_default=False),
+        typer.Argument(metavar="KIND", help=f"One of {', '.join(KINDS)}.", show_default=False),
     ] = None,
     name: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Argument(metavar="[NAME]", help="Show this one with its parameters.", show_default=False),
+        typer.Argument(metavar="NAME", help="Show this one with its parameters.", show_default=False),
     ] = None,
     check: Annotated[bool, typer.Option("--check", help="Load each plug-in, and say why one does not load.")] = False,
     runs_dir: Annotated[

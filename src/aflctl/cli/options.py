@@ -9,7 +9,7 @@ import typer
 ConfigArgument = Annotated[
     Optional[str],  # noqa: UP045
     typer.Argument(
-        metavar="[CONFIG]",
+        metavar="CONFIG",
         help="A YAML file, a run directory, or the name of a preset; by default the preset quickstart.",
         show_default=False,
     ),

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def show(
     run: Annotated[
-        str, typer.Argument(metavar="[RUN]", help="A run directory, the beginning of a run's name, or latest.")
+        str, typer.Argument(metavar="RUN", help="A run directory, the beginning of a run's name, or latest.")
     ] = "latest",
     runs_dir: Annotated[
         Optional[Path],  # noqa: UP045
