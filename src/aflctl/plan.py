@@ -141,13 +141,15 @@ def portable(config: Config) -> Config:
     return Config.model_validate(data)
 
 
-def config_digest(config: Config) -> str:
+def config_digest(config: Config, *without: str) -> str:
     """sha256 over canonical JSON of a resolved configuration, without NOT_IDENTITY and without folders of local files.
+
+    `without` leaves out more sections: without `stop`, runs that are prefixes of each other have one digest.
 
     A seed that is given for one stream and equals the master seed is the same as one that is not given. What a local
     file contains is not in here but in `Plan.source_hashes`.
     """
-    data = portable(config).model_dump(mode="json", exclude=set(NOT_IDENTITY))
+    data = portable(config).model_dump(mode="json", exclude={*NOT_IDENTITY, *without})
     data["seeds"] = seeds(config)
     text = json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()

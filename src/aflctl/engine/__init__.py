@@ -13,7 +13,7 @@ from aflctl import __version__
 from aflctl.config.load import Loaded, load, to_yaml
 from aflctl.engine.checks import CHECKS
 from aflctl.errors import AflctlError, Interrupted
-from aflctl.plan import Plan, resolve
+from aflctl.plan import Plan, config_digest, resolve
 from aflctl.runs import provenance
 from aflctl.runs.rundir import RunDir, read_json
 
@@ -80,6 +80,8 @@ def _run(
 ) -> RunResult:
     from aflctl.data import folder as data_folder
     from aflctl.engine.build import federate
+    from aflctl.engine.inherit import shorter
+    from aflctl.engine.keep import types_of
     from aflctl.engine.travel import gather
 
     started = time.perf_counter()
@@ -93,6 +95,7 @@ def _run(
         "fleet": luggage.fleet,
     }
     identity = provenance.identity(*prints.values())
+    prints["trunk"] = config_digest(plan.config, "stop")
     with RunDir.open(root, plan.label, identity, rerun=rerun) as rundir:
         if rundir.finished:
             summary = read_json(rundir.file("summary.json")) or {}
@@ -102,6 +105,8 @@ def _run(
             saved, note = _left(plan, rundir)
             if saved is None:
                 rundir.clear()
+        elif not rerun and (found := shorter(root, rundir.path, prints, plan.config.stop, types_of(plan))) is not None:
+            saved, note = found
         rundir.write_text("config.yaml", to_yaml(plan.config))
         luggage.unpack(rundir.path)
         rundir.log(f"{provenance.now()}  begun by aflctl {__version__}" + (f"; {note}" if note else ""))
@@ -155,7 +160,8 @@ def _execute(
         if saved is not None:
             restore(x, driver, saved)
         keeper = Keeper(
-            rundir.file(FOLDER), plan.config.checkpoint, lambda: snapshot(x, driver, recorder), lambda: x.loop.state
+            rundir.file(FOLDER), plan.config.checkpoint, lambda: snapshot(x, driver, recorder), lambda: x.loop.state,
+            lambda: 4 * x.task.size * (3 * len(x.loop.tickets) + 8),
         )
         driver.keeper, driver.shelves = keeper, shelves
         began = time.perf_counter()

@@ -82,12 +82,12 @@ class Driver:
                 )
             loop.step()
             reached = self._reached()
-            if reached is not None:
-                return self._end(reached, loop.now)
             if self._due():
                 self.evaluate(loop.now)
                 if self.stop.accuracy is not None and (self.rows[-1].accuracy or 0) >= self.stop.accuracy:
-                    return "accuracy"
+                    reached = reached or "accuracy"
+            if reached is not None:
+                return self._end(reached, loop.now)
 
     def evaluate(self, now: int) -> None:
         """Scores the global model (and, where clients have their own, theirs) and records a row."""
@@ -122,6 +122,9 @@ class Driver:
         return sum(found) / len(found) if found else 0.0
 
     def _end(self, reason: str, now: int) -> str:
+        """The state that a longer run can begin from is kept; then the last evaluation."""
+        if self.keeper is not None:
+            self.keeper.last()
         if self.rows[-1].update != self.x.loop.used or self.rows[-1].version != self.x.loop.advances:
             self.evaluate(now)
         return reason

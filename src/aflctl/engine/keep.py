@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 FOLDER = "checkpoint"
 EVERY_S = 60.0
+LAST_BYTES = 256 << 20
 COST_SHARE = 50
 """By default no checkpoint sooner than this many times the cost of the last one: under 2 % of a run."""
 
@@ -67,8 +68,9 @@ class Keeper:
         every: Checkpoint | None,
         take: Callable[[], dict[str, Any]],
         state: Callable[[], Any] = lambda: None,
+        size: Callable[[], int] = lambda: 0,
     ) -> None:
-        self.folder, self.take, self.state = folder, take, state
+        self.folder, self.take, self.state, self.size = folder, take, state, size
         self.updates = every.every.updates if every else None
         self.host_s = (every.every.host_s if every else None) or EVERY_S
         self.forced = every is not None
@@ -99,6 +101,11 @@ class Keeper:
             undo()
         self._last_s = time.monotonic()
         self.cost_s, self.taken = self._last_s - start, self.taken + 1
+
+    def last(self) -> None:
+        """The state at the end, for a run with a larger stop; not where it would take more than LAST_BYTES."""
+        if self.size() <= LAST_BYTES:
+            self.keep()
 
     @contextmanager
     def listening(self) -> Iterator[None]:
