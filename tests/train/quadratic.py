@@ -35,6 +35,15 @@ class Quadratic:
     def training(self, on: bool) -> None:
         pass
 
+    def stacking(self, on: bool) -> None:
+        pass
+
+    def cut(self, w: Tensor) -> list[Tensor]:
+        return [w]
+
+    def loss_of(self, parts: Sequence[Tensor], batch: Batch) -> Tensor:
+        return self.loss(parts[0], batch)
+
     def clone(self) -> Quadratic:
         return self
 

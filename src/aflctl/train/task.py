@@ -180,7 +180,13 @@ class _Linear(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        """Only ever applied under vmap."""
+        ctx.save_for_backward(*inputs[:2])
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """For hooks that take gradients themselves, inside the vmap; else the gradient is that of `_Rows`."""
+        x, weight = ctx.saved_tensors
+        return g @ weight, g.t() @ x, g.sum(0) if ctx.needs_input_grad[2] else None
 
     @staticmethod
     def vmap(
