@@ -1,0 +1,167 @@
+"""The loop of a plan: the real method on the real fleet, with a trainer that trains nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from math import log
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aflctl.api import Algorithm, FederatedData, Setup
+from aflctl.engine.build import chance_of, limits_of, model_of, setup_of, wrapped
+from aflctl.engine.vectors import Client, Empty, Names, NeedsValues, Untrained, hollow
+from aflctl.runs.records import Digest
+from aflctl.sim.books import Books, Entry
+from aflctl.sim.fleet import build_world
+from aflctl.sim.loop import Loop
+from aflctl.sim.stand_in import Shadow, StandIn, Task
+from aflctl.sim.world import World
+
+if TYPE_CHECKING:
+    from aflctl.plan import Plan
+    from aflctl.train.batches import Feed
+    from aflctl.train.task import FlatTask
+
+TRIAL_EVENTS, TRIAL_VERSIONS, TRIAL_S = 200, 3, 2.0
+SAMPLE = 256
+
+
+@dataclass
+class Rehearsal:
+    """A loop that trains nothing, and what was assumed for it."""
+
+    loop: Loop
+    books: Books
+    digest: Digest
+    trainer: StandIn
+    kind: str
+    why: str
+
+
+@dataclass
+class Scene:
+    """What every rehearsal of one plan shares: data, model, fleet; and what the trial with real vectors found.
+
+    reads    whether decisions of the method or of the selection depend on what training gives
+    task_s   seconds of this machine per task of the loop, hooks included
+    sample   the first tasks
+    """
+
+    plan: Plan
+    data: FederatedData
+    task: FlatTask
+    feed: Feed
+    flops: float
+    setup: Setup
+    algorithm: Algorithm[Any]
+    world: World
+    task_s: float = 0.0
+    sample: list[Task] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, plan: Plan, data: FederatedData, base: Path) -> Scene:
+        task, feed, flops = model_of(plan, data)
+        setup = setup_of(plan, data, task)
+        world = build_world(plan.config.fleet, setup.clients, plan.seeds["fleet"], base)
+        return cls(plan, data, task, feed, flops, setup, wrapped(plan, setup), world)
+
+    @property
+    def reads(self) -> bool:
+        return self.algorithm.reads_results or bool(getattr(self.plan.selection, "reads_results", False))
+
+    def rehearse(self, emit: Callable[[Entry], None] | None, digest: Digest, shadow: Shadow | None) -> Rehearsal:
+        """The loop, not begun, with vectors of length 0 where they will do."""
+        table, why = self._try()
+        return self._stage(table, why, emit, digest, shadow)
+
+    def again(self, why: str, emit: Callable[[Entry], None] | None, digest: Digest, shadow: Shadow | None) -> Rehearsal:
+        """The same with vectors of the real size, because the others turned out not to do."""
+        return self._stage(None, why, emit, digest, shadow)
+
+    # ---- which vectors ----
+    def _try(self) -> tuple[dict[Names, set[tuple[int, int]]] | None, str]:
+        """(bytes by names for vectors of length 0, or None; why not)."""
+        first = First()
+        real = self._stage(None, "", None, Digest(), first)
+        table, first.trainer = real.trainer.vectors.table, real.trainer  # type: ignore[attr-defined]
+        began = time.perf_counter()
+        real.loop.begin()
+        events = _play(real.loop, TRIAL_EVENTS, TRIAL_S)
+        self.task_s, self.sample = (time.perf_counter() - began) / max(1, real.loop.tasks), first.tasks
+        if self.reads:
+            return None, "its decisions read what training gives"
+        if self.algorithm.probes:
+            return None, "its clients look at their data before they train"
+        try:
+            light = self._stage(table, "", None, Digest(), None)
+            light.loop.begin()
+            _play(light.loop, events, float("inf"))
+        except Exception as error:
+            return None, told(error)
+        if light.digest.hexdigest() != real.digest.hexdigest():
+            return None, "with vectors of length 0 it decides differently, or moves other numbers of bytes"
+        return table, ""
+
+    def _stage(
+        self,
+        table: dict[Names, set[tuple[int, int]]] | None,
+        why: str,
+        emit: Callable[[Entry], None] | None,
+        digest: Digest,
+        shadow: Shadow | None,
+    ) -> Rehearsal:
+        plan, setup, algorithm = self.plan, self.setup, self.algorithm
+        wire = 4 * self.task.buffers.numel()
+        if table is not None:
+            setup = hollow(setup)
+            algorithm = wrapped(plan, setup)
+        client = Client(algorithm, algorithm.memory(setup), self.task, self.feed, self.data, setup.local.lr)
+        vectors = Untrained(client, wire) if table is None else Empty(client, table)
+        trainer = StandIn(
+            setup.samples, setup.local, vectors,
+            top=log(max(2, self.data.spec.classes)), falling=self.reads, shadow=shadow,
+        )  # fmt: skip
+        books = Books(self.world, digest, emit)
+        loop = Loop(
+            algorithm, trainer, self.world, setup, chance_of(plan, self.data), books,
+            flops=self.flops, family=plan.model.family, limits=limits_of(plan), params=self.task.size,
+        )  # fmt: skip
+        return Rehearsal(loop, books, digest, trainer, vectors.kind, why)
+
+
+def _play(loop: Loop, events: int, budget_s: float) -> int:
+    """Lets up to so many events happen (more, until there are a few versions); returns how many did."""
+    until, done = time.perf_counter() + budget_s, 0
+    while loop.peek() is not None and time.perf_counter() < until:
+        if done >= events and (budget_s == float("inf") or loop.advances >= TRIAL_VERSIONS):
+            break
+        loop.step()
+        done += 1
+    return done
+
+
+class First:
+    """Keeps the first tasks that are launched."""
+
+    def __init__(self) -> None:
+        self.tasks: list[Task] = []
+        self.trainer: StandIn | None = None
+
+    def start(self, task: int, steps: int) -> None:
+        if len(self.tasks) < SAMPLE and self.trainer is not None:
+            self.tasks.append(self.trainer.open[task])
+
+    def shorten(self, task: int, steps: int) -> None: ...
+    def cancel(self, task: int) -> None: ...
+    def result(self, task: int) -> None: ...
+
+
+def told(error: Exception) -> str:
+    """Why vectors of length 0 will not do, in one line."""
+    cause: BaseException = error
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
+    text = (str(cause).splitlines() or [""])[0]
+    return text if isinstance(cause, NeedsValues) else f"{type(cause).__name__}: {text}"
