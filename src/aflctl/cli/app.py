@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from aflctl import __version__, errors
-from aflctl.cli import compare, config, console, data, run, show, verify
+from aflctl.cli import compare, config, console, data, plan, run, show, verify
 from aflctl.cli import list as listing
 
 EPILOG = (
@@ -51,6 +51,7 @@ def _root(
 
 
 app.command("run", short_help="Run an experiment.")(run.run)
+app.command("plan", short_help="What a run would do, without training.")(plan.plan)
 app.command("list", short_help="What there is to choose from.")(listing.list_)
 app.command("show", short_help="One run and its results.")(show.show)
 app.command("compare", short_help="Many runs, grouped over seeds.")(compare.compare)
