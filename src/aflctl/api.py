@@ -75,8 +75,11 @@ class Setup:
     layout    parameter name -> (slice into the flat vector, shape), in `named_parameters()` order
     init      [P] the initial model
     samples   training samples of each client at the start
-    modules   parameter name -> class name of the module that holds it ("Linear", "GroupNorm", ...)
+    modules   name of a parameter or buffer -> class name of the module that holds it ("Linear", "GroupNorm", ...)
     owns      client -> the modalities it has; empty where the data have one modality
+    buffers   buffer name -> (slice into the engine's vector of running statistics, shape)
+    flops     module name -> forward FLOPs of one sample; empty where nobody counted
+    modalities   names of all modalities; empty where the data have one
     """
 
     layout: Layout
@@ -86,6 +89,9 @@ class Setup:
     local: Local
     modules: Mapping[str, str] = field(default_factory=dict)
     owns: Callable[[int], tuple[str, ...]] = lambda client: ()
+    buffers: Layout = field(default_factory=dict)
+    flops: Mapping[str, float] = field(default_factory=dict)
+    modalities: tuple[str, ...] = ()
 
     @property
     def size(self) -> int:
@@ -331,6 +337,8 @@ class Algorithm(Plugin, Generic[S]):
     `Assignment` or returned by `params` are immutable for ever; all other state tensors are donated to the hook that
     receives them and may be updated in place. Client hooks are pure, may branch on which names are there but never on a
     tensor's value, and run alone or stacked over a new leading axis without knowing it.
+
+    `own_buffers` names the running statistics (`Setup.buffers`) that stay with each client.
     """
 
     uploads: ClassVar[tuple[str, ...]] = ("delta",)
@@ -338,6 +346,7 @@ class Algorithm(Plugin, Generic[S]):
     evidence: ClassVar[str] = ""
     reads_results: ClassVar[bool] = False
     pools: ClassVar[bool] = False
+    own_buffers: ClassVar[tuple[str, ...]] = ()
 
     # ---- server half ----
     def init(self, setup: Setup, fleet: Fleet) -> S:
@@ -436,6 +445,10 @@ class Wrapper(Algorithm[S]):
     @property
     def reads_results(self) -> bool:  # type: ignore[override]
         return self.inner.reads_results  # type: ignore[no-any-return]
+
+    @property
+    def own_buffers(self) -> tuple[str, ...]:  # type: ignore[override]
+        return self.inner.own_buffers  # type: ignore[no-any-return]
 
 
 SERVER_HOOKS = (
@@ -602,7 +615,13 @@ class Partition(Plugin):
 
 
 class Fusion(Plugin):
-    """Group `aflctl.fusions`: joins the encoders' outputs; missing modalities are zeros plus a presence mask."""
+    """Group `aflctl.fusions`: joins the encoders' outputs; missing modalities are zeros plus a presence mask.
+
+    `reads` says what the parts are: the encoders' features, or the flattened inputs themselves (no encoders then).
+    A submodule list named `heads` holds one head per modality, which then belongs to that modality's block.
+    """
+
+    reads: ClassVar[Literal["features", "inputs"]] = "features"
 
     def build(self, dims: Sequence[int], out: int) -> nn.Module:
         """A module with `forward(parts: tuple[[B, D_m], ...], present: [B, M]) -> [B, out]`."""

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from aflctl.api import Algorithm, FederatedData, Layout, Setup
+from aflctl.api import Algorithm, FederatedData, Setup
 from aflctl.engine.executors import choose, place
 from aflctl.errors import UserError
 from aflctl.sim.books import Books, Digest, Entry
@@ -22,7 +21,7 @@ from aflctl.sim.streams import generator, key
 from aflctl.sim.world import World
 from aflctl.train.batches import Feed
 from aflctl.train.federation import Divided, hold_out
-from aflctl.train.flops import count_flops
+from aflctl.train.flops import count_flops, flops_by_module
 from aflctl.train.jobs import Kit
 from aflctl.train.memory import ClientMemory
 from aflctl.train.pool import Pool
@@ -93,7 +92,7 @@ def build(
     """Wires the parts together; every stream of randomness is named here. `shelves`: clients' memories on disk."""
     config, training = plan.config, plan.seeds["training"]
     task, feed, flops = model_of(plan, data)
-    setup = setup_of(plan, data, task.layout, task.init, task.modules)
+    setup = setup_of(plan, data, task)
     algorithm = wrapped(plan, setup)
     world = build_world(config.fleet, setup.clients, plan.seeds["fleet"], base)
     kit = Kit(algorithm, task, feed, config.local)
@@ -116,19 +115,26 @@ def model_of(plan: Plan, data: FederatedData) -> tuple[FlatTask, Feed, float]:
     with torch.random.fork_rng(devices=[]):
         torch.random.manual_seed(key(plan.seeds["model"], "init") & (2**63 - 1))
         module = plan.model.build(data.spec, plan.fusion)
-    flops = plan.model.flops(data.spec)
-    flops = count_flops(module, data.spec) if flops is None else flops
+    flops, parts = plan.model.flops(data.spec), {}
+    if flops is None:
+        flops = count_flops(module, data.spec)
+        parts = flops_by_module(module, data.spec) if plan.personalization else {}
     device = place(plan.config.engine.device)
     if isinstance(data, Divided):
         data.to(device)
-    return FlatTask(module, data.spec).to(device), Feed(data.spec, device), flops
+    task = FlatTask(module, data.spec).to(device)
+    task.flops = parts
+    return task, Feed(data.spec, device), flops
 
 
-def setup_of(plan: Plan, data: FederatedData, layout: Layout, init: Tensor, modules: Mapping[str, str]) -> Setup:
+def setup_of(plan: Plan, data: FederatedData, task: FlatTask) -> Setup:
     """What methods know before time 0."""
-    clients = len(data.samples)
+    clients, names = len(data.samples), tuple(m.name for m in data.spec.modalities)
+    owns = getattr(data, "owns", lambda client: names)
     return Setup(
-        layout, init, data.samples, min(plan.config.clients.concurrency, clients), plan.config.local, modules
+        task.layout, task.init, data.samples, min(plan.config.clients.concurrency, clients), plan.config.local,
+        task.modules, owns if len(names) > 1 else lambda client: (), task.buffer_layout, task.flops,
+        names if len(names) > 1 else (),
     )  # fmt: skip
 
 

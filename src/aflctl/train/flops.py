@@ -29,6 +29,27 @@ def count_flops(module: nn.Module, spec: DataSpec) -> float:
 
     A layer with a weight matrix that the counter does not see is an error: its model must say `flops` itself.
     """
+    total, counted = _count(module, spec)
+    top = type(module).__name__
+    for name, part in module.named_modules():
+        heavy = any(p.dim() > 1 for p in part.parameters(recurse=False))
+        if heavy and not isinstance(part, CHEAP) and not counted.get(name):
+            raise HookFailed(
+                f"torch's counter saw no FLOPs in {name or top} ({type(part).__name__})",
+                hint="give the model a flops(spec) method that says what one sample's forward pass costs",
+            )
+    return total
+
+
+def flops_by_module(module: nn.Module, spec: DataSpec) -> dict[str, float]:
+    """Module name -> forward FLOPs of one sample, for the modules that hold parameters themselves."""
+    _, counted = _count(module, spec)
+    holders = (name for name, part in module.named_modules() if next(part.parameters(recurse=False), None) is not None)
+    return {name: counted.get(name, 0.0) for name in holders}
+
+
+def _count(module: nn.Module, spec: DataSpec) -> tuple[float, dict[str, float]]:
+    """(FLOPs of one sample in all, the same by module name)."""
     from torch.utils.flop_counter import FlopCounterMode
 
     batch = 2
@@ -39,17 +60,9 @@ def count_flops(module: nn.Module, spec: DataSpec) -> float:
     with torch.no_grad(), torch.random.fork_rng(devices=[]), counter:
         module(x, present) if len(spec.modalities) > 1 else module(x)
     module.load_state_dict(state)
-    counted = counter.get_flop_counts()
     top = type(module).__name__
-    for name, part in module.named_modules():
-        heavy = any(p.dim() > 1 for p in part.parameters(recurse=False))
-        if (
-            heavy
-            and not isinstance(part, CHEAP)
-            and not sum(counted.get(f"{top}.{name}" if name else top, {}).values())
-        ):
-            raise HookFailed(
-                f"torch's counter saw no FLOPs in {name or top} ({type(part).__name__})",
-                hint="give the model a flops(spec) method that says what one sample's forward pass costs",
-            )
-    return counter.get_total_flops() / batch
+    counted = {
+        name.removeprefix(top).removeprefix("."): sum(parts.values()) / batch
+        for name, parts in counter.get_flop_counts().items()
+    }
+    return counter.get_total_flops() / batch, counted

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from aflctl.train.jobs import Kit, Spec, Trained, job_of, whole
 if TYPE_CHECKING:
     import numpy as np
 
+    from aflctl.api import Layout
     from aflctl.train.executors import Executor
     from aflctl.train.memory import ClientMemory
 
@@ -39,7 +40,9 @@ class Pool:
         self.order_rng, self.task_key = order_rng, task_key
         self.open: dict[int, Spec] = {}
         self.ready: dict[int, Trained] = {}
-        self.kept: dict[int, tuple[int, dict[str, Tensor], Tensor]] = {}
+        self.kept: dict[int, tuple[int, dict[str, Tensor], Tensor, Tensor]] = {}
+        self.own: dict[int, Tensor] = {}
+        self._places = places(kit.algorithm.own_buffers, setup.buffers).to(kit.feed.device)
         self.sizes: dict[Any, int] = {}
         self.trained_steps = 0
         self._recalls = overrides(kit.algorithm, "recall")
@@ -74,12 +77,12 @@ class Pool:
             steps,
             steps,
             self.task_key(client, nth),
-            self.kit.task.buffers,
+            self.buffers_of(client),
             order.patience,
             self._recalls,
         )
         self.open[task] = spec
-        wire = 4 * self.kit.task.buffers.numel()
+        wire = 4 * (self.kit.task.buffers.numel() - self._places.numel())
         down = _bytes(tensors) + wire if order.down_bytes is None else order.down_bytes
         up = self._up_bytes(spec) + wire if order.up_bytes is None else order.up_bytes
         least = steps if order.patience is None else min(steps, (order.patience + 1) * per_epoch)
@@ -122,7 +125,8 @@ class Pool:
                 f"{type(algorithm).__name__}.finish returned {sorted(up)}, "
                 f"but `uploads` declares {sorted(algorithm.uploads)}"
             )
-        self.kept[task] = (spec.client, memory, buffers - spec.buffers)
+        moved, own = buffers - spec.buffers, buffers[self._places]
+        self.kept[task] = (spec.client, memory, moved.index_fill_(0, self._places, 0.0), own)
         self.trained_steps += spec.steps
         losses = trained.losses[: spec.steps]
         finite = all(bool(torch.isfinite(t.sum())) or bool(torch.isfinite(t).all()) for t in up.values())
@@ -130,8 +134,10 @@ class Pool:
 
     def commit(self, task: int, weight: float | None) -> None:
         """The update was used: what the client remembers is kept, its running statistics count."""
-        client, memory, moved = self.kept.pop(task)
+        client, memory, moved, own = self.kept.pop(task)
         self.memory[client] = memory
+        if own.numel():
+            self.own[client] = own
         if moved.numel():
             self._moves.append((1.0 if weight is None else weight, moved))
 
@@ -142,6 +148,11 @@ class Pool:
             shift = sum(weight * moved for weight, moved in self._moves)
             self.kit.task.buffers = self.kit.task.buffers + shift / total
             self._moves = []
+
+    def buffers_of(self, client: int) -> Tensor:
+        """The running statistics that a client works with: the common ones, and its own where it keeps some."""
+        common, own = self.kit.task.buffers, self.own.get(client)
+        return common if own is None else common.index_copy(0, self._places, own)
 
     # ---- what a checkpoint stores ----
     def save(self) -> dict[str, Any]:
@@ -156,6 +167,7 @@ class Pool:
             "memory": self.memory.save(),
             "buffers": self.kit.task.buffers,
             "moves": self._moves,
+            "own": self.own,
             "trained_steps": self.trained_steps,
         }
 
@@ -172,6 +184,7 @@ class Pool:
         self.memory.load(saved["memory"])
         self.kit.task.buffers = saved["buffers"]
         self._moves = list(saved["moves"])
+        self.own = dict(saved["own"])
         self.trained_steps = saved["trained_steps"]
         for task, spec in sorted(self.open.items()):
             if task not in self.ready:
@@ -210,6 +223,12 @@ class Pool:
                 up, _ = algorithm.finish(w, job._replace(memory=memory))
             self.sizes[signature] = _bytes(up)
         return self.sizes[signature]
+
+
+def places(names: Sequence[str], layout: Layout) -> Tensor:
+    """[b] int64 positions of these buffers in the vector of running statistics."""
+    parts = [torch.arange(layout[name][0].start, layout[name][0].stop) for name in names]
+    return torch.cat([torch.zeros(0, dtype=torch.int64), *parts])
 
 
 def _bytes(tensors: Mapping[str, Tensor]) -> int:

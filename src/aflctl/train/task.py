@@ -53,11 +53,17 @@ class FlatTask:
         self.layout: Layout = layout
         self.modules = kinds
         self.init = aligned(torch.cat(first)) if first else torch.zeros(0)
-        self._buffers = [
-            (owner, attribute, buffer.numel(), tuple(buffer.shape))
-            for owner, attribute, buffer in _buffers(module)
-            if buffer.is_floating_point()
-        ]
+        self._buffers: list[tuple[nn.Module, str, int, tuple[int, ...]]] = []
+        buffer_layout: dict[str, tuple[slice, tuple[int, ...]]] = {}
+        at = 0
+        for name, owner, attribute, buffer in _buffers(module):
+            if buffer.is_floating_point():
+                size, shape = buffer.numel(), tuple(buffer.shape)
+                self._buffers.append((owner, attribute, size, shape))
+                buffer_layout[name], kinds[name] = (slice(at, at + size), shape), type(owner).__name__
+                at += size
+        self.buffer_layout: Layout = buffer_layout
+        self.flops: dict[str, float] = {}
         held = [owner._buffers[attribute] for owner, attribute, _, _ in self._buffers]
         self.buffers = torch.cat([b.reshape(-1) for b in held if b is not None]) if held else torch.zeros(0)
         for owner, attribute, _, _ in self._buffers:
@@ -227,7 +233,7 @@ def _parameters(module: nn.Module) -> Any:
 
 
 def _buffers(module: nn.Module) -> Any:
-    for owner in module.modules():
+    for prefix, owner in module.named_modules():
         for attribute, buffer in owner._buffers.items():
             if buffer is not None:
-                yield owner, attribute, buffer
+                yield (f"{prefix}.{attribute}" if prefix else attribute), owner, attribute, buffer
