@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
-from aflctl.api import Algorithm, Job, Setup
+from aflctl.api import Job
 from aflctl.train.batches import moved
 from aflctl.train.jobs import scalar
 
 if TYPE_CHECKING:
-    from aflctl.api import Assignment, Batch, FederatedData
+    from aflctl.api import Algorithm, Assignment, Batch, FederatedData, Setup
     from aflctl.sim.stand_in import Task
     from aflctl.train.batches import Feed
     from aflctl.train.task import FlatTask
