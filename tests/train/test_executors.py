@@ -19,6 +19,7 @@ from torch.func import grad, grad_and_value
 from aflctl.api import Batch, Fleet, Job, Local, Step, Task
 from aflctl.builtin.algorithms.fedasync import FedAsync
 from aflctl.errors import HookFailed
+from aflctl.plan import Plan
 from aflctl.train.executors.stacked import Stacked
 from aflctl.train.executors.workers import Workers
 from aflctl.train.jobs import train
@@ -31,23 +32,27 @@ NOT_CLOSE = {
 SOME = [pytest.param(n, marks=pytest.mark.skip(reason=SKIP[n]) if n in SKIP else ()) for n in ALGORITHMS]
 
 
+def small(name: str) -> Plan:
+    return plan_of(name, {"stop": {"updates": 6 if name == "central" else 24}})
+
+
 @cache
 def serial(name: str) -> Ran:
-    return run(plan_of(name))
+    return run(small(name))
 
 
 @pytest.mark.parametrize("name", SOME)
 def test_workers_have_the_bits_of_serial_for_every_number(name: str) -> None:
     reference = serial(name)
     for workers in (1, 2, 3, 4):
-        other = run(plan_of(name), "workers", workers)
+        other = run(small(name), "workers", workers)
         assert (other.schedule, results(other)) == (reference.schedule, results(reference)), f"{workers} workers"
 
 
 @pytest.mark.parametrize("name", SOME)
 def test_stacks_are_close_to_serial_and_equal_to_themselves(name: str) -> None:
-    reference, other = serial(name), run(plan_of(name), "stacked")
-    assert results(run(plan_of(name), "stacked")) == results(other)
+    reference, other = serial(name), run(small(name), "stacked")
+    assert results(run(small(name), "stacked")) == results(other)
     executor: Any = other.x.pool.executor
     if name != "central":  # one client, one task at a time
         assert max(executor.heights) > 1
