@@ -71,20 +71,20 @@ class Driver:
             if self.keeper is not None:
                 self.keeper.between(loop.used)
             at = loop.peek()
-            if self.every.time_s is not None:
-                self._evaluate_until(at if at is not None else loop.now, limit)
-            if limit is not None and (at is None or at > limit):
-                return self._end("time_s", limit)
+            if self.every.time_s is not None and self._evaluate_until(at if at is not None else loop.now, limit):
+                return self._end("accuracy", loop.now)
             if at is None:
                 raise Stalled(
                     f"after {loop.used} updates, at {loop.now / NS:.3f} s: nobody flies and nobody can be started",
                     hint="see fleet.availability, or the method's select; what was recorded is kept",
                 )
+            if limit is not None and at > limit:
+                return self._end("time_s", limit)
             loop.step()
             reached = self._reached()
             if self._due():
                 self.evaluate(loop.now)
-                if self.stop.accuracy is not None and (self.rows[-1].accuracy or 0) >= self.stop.accuracy:
+                if self._good_enough():
                     reached = reached or "accuracy"
             if reached is not None:
                 return self._end(reached, loop.now)
@@ -129,12 +129,20 @@ class Driver:
             self.evaluate(now)
         return reason
 
-    def _evaluate_until(self, at: int, limit: int | None) -> None:
+    def _good_enough(self) -> bool:
+        """Whether the last evaluation reached the accuracy that ends the run."""
+        return self.stop.accuracy is not None and (self.rows[-1].accuracy or 0) >= self.stop.accuracy
+
+    def _evaluate_until(self, at: int, limit: int | None) -> bool:
+        """Evaluates at every due moment before `at`, and says whether one was good enough to end the run."""
         assert self.every.time_s is not None
         step = round(self.every.time_s * NS)
         while self._next_ns < at and (limit is None or self._next_ns <= limit):
             self.evaluate(self._next_ns)
             self._next_ns += step
+            if self._good_enough():
+                return True
+        return False
 
     def _reached(self) -> str | None:
         loop, stop = self.x.loop, self.stop
