@@ -96,7 +96,7 @@ class AsyncDrop(Algorithm[DropState]):
         kept = int(mask.sum())
         return Assignment(
             {"w": state.w * mask, "mask": mask},
-            work=kept / mask.numel(),
+            work=kept / mask.numel() if mask.numel() else 1.0,
             down_bytes=4 * kept + (units + 7) // 8,
             up_bytes=4 * kept,
         )
