@@ -42,7 +42,7 @@ def module_of(name: str) -> str:
 
 def flops_share(names: frozenset[str] | set[str], setup: Setup) -> float:
     """Share of a forward pass that the modules of these parameters cost; by parameters where nobody counted FLOPs."""
-    sizes = {name: place.stop - place.start for name, (place, _) in setup.layout.items()}
+    sizes: dict[str, int] = {name: place.stop - place.start for name, (place, _) in setup.layout.items()}
     if not sizes or not sum(sizes.values()):
         return 1.0
     if not sum(setup.flops.values()):
@@ -87,11 +87,8 @@ def _at(holders: Sequence[str], position: str, pattern: str, where: str) -> Sequ
         return holders[words[position]]
     match = re.fullmatch(r"(-?\d+)|(-?\d*):(-?\d*)", position)
     if match is None:
-        raise UserError(
-            f"{pattern!r}: {position!r} is no position",
-            where=where,
-            hint="use first, last, a number such as -2, or a range such as -2:",
-        )
+        hint = "use first, last, a number such as -2, or a range such as -2:"
+        raise UserError(f"{pattern!r}: {position!r} is no position", where=where, hint=hint)
     if match[1] is not None:
         at = int(match[1])
         return [holders[at]] if -len(holders) <= at < len(holders) else []

@@ -145,11 +145,11 @@ class Subspace(Wrapper[Any]):
         return replace(order, work=1 - (1 - order.work) * (1 - flops_share(self.private, self.setup)))
 
     # ---- client ----
-    direction = Algorithm.direction
+    direction = Algorithm.direction  # type: ignore[pydantic-field]
 
     def view(self, task: Task, q: Tensor) -> Task:
         """The task with these private coordinates."""
-        return task if self.whole else View(task, self, q)
+        return task if self.whole else cast("Task", View(task, self, q))
 
     def memory(self, setup: Setup) -> dict[str, Tensor]:
         return {**self.inner.memory(self.world(setup)), MEMORY: self.kept(setup.init)}
