@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from aflctl.errors import HookFailed
 
@@ -50,19 +52,50 @@ def flops_by_module(module: nn.Module, spec: DataSpec) -> dict[str, float]:
 
 def _count(module: nn.Module, spec: DataSpec) -> tuple[float, dict[str, float]]:
     """(FLOPs of one sample in all, the same by module name)."""
-    from torch.utils.flop_counter import FlopCounterMode
-
     batch = 2
     x, present = example(spec, batch)
     state = {k: v.clone() for k, v in module.state_dict().items()}
-    counter = FlopCounterMode(display=False)
+    counter, hooks = _Counter(), []
+    for name, part in module.named_modules():
+        hooks.append(part.register_forward_pre_hook(lambda *_, name=name: counter.inside.append(name)))
+        hooks.append(part.register_forward_hook(lambda *_: counter.inside.pop() and None, always_call=True))
     module.train()
-    with torch.no_grad(), torch.random.fork_rng(devices=[]), counter:
-        module(x, present) if len(spec.modalities) > 1 else module(x)
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]), counter:
+            module(x, present) if len(spec.modalities) > 1 else module(x)
+    finally:
+        for hook in hooks:
+            hook.remove()
     module.load_state_dict(state)
-    top = type(module).__name__
-    counted = {
-        name.removeprefix(top).removeprefix("."): sum(parts.values()) / batch
-        for name, parts in counter.get_flop_counts().items()
-    }
-    return counter.get_total_flops() / batch, counted
+    return counter.counted.get("", 0.0) / batch, {name: n / batch for name, n in counter.counted.items()}
+
+
+class _Counter(TorchDispatchMode):
+    """Torch's own formulas, applied to every operation; each counts for all modules it happens inside of.
+
+    Torch's `FlopCounterMode` does the same, but loads the whole compiler at its first operation (two seconds).
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inside: list[str] = []
+        self.counted: dict[str, float] = {}
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        formula = flop_registry.get(func._overloadpacket)
+        if formula is None:
+            with self:
+                parts = func.decompose(*args, **kwargs)
+                if parts is not NotImplemented:
+                    return parts
+        out = func(*args, **kwargs)
+        if formula is not None:
+            n = float(formula(*args, **kwargs, out_val=out))
+            for name in {"", *self.inside}:
+                self.counted[name] = self.counted.get(name, 0.0) + n
+        return out
