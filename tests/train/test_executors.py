@@ -12,7 +12,7 @@ import torch
 from fakes import FakeWorld
 from quadratic import federation
 from test_jobs import pool, sent
-from tiny import Ran, algorithms, plan_of, results, run
+from tiny import Ran, algorithms, personalized, plan_of, results, run
 from torch import Tensor
 from torch.func import grad, grad_and_value
 
@@ -20,6 +20,7 @@ from aflctl.api import Batch, Fleet, Job, Local, Step, Task
 from aflctl.builtin.algorithms.fedasync import FedAsync
 from aflctl.errors import HookFailed
 from aflctl.plan import Plan
+from aflctl.plugins import registry
 from aflctl.train.executors.stacked import Stacked
 from aflctl.train.executors.workers import Workers
 from aflctl.train.jobs import train
@@ -96,6 +97,16 @@ def test_models(model: dict[str, Any]) -> None:
     reference = run(plan)
     assert results(run(plan, "workers", 3)) == results(reference)
     other = run(plan, "stacked")
+    assert (other.weights - reference.weights).abs().max() / reference.weights.abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("name", [e.name for e in registry().entries("personalizations")])
+def test_personalized_methods(name: str) -> None:
+    plan = plan_of("fedbuff", {"personalization": personalized(name), "stop": {"updates": 24}})
+    reference = run(plan)
+    assert results(run(plan, "workers", 2)) == results(reference)
+    other = run(plan, "stacked")
+    assert other.schedule == reference.schedule
     assert (other.weights - reference.weights).abs().max() / reference.weights.abs().max() < 1e-5
 
 

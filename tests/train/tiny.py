@@ -44,6 +44,11 @@ def plan_of(algorithm: Any, changes: Mapping[str, Any] | None = None) -> Plan:
     return resolve(load({**CONFIG, "algorithm": algorithm, **NEEDS.get(name, {}), **(changes or {})}))
 
 
+def personalized(name: str) -> dict[str, Any]:
+    """A personalization with what it needs on the tiny model, which has no normalisation to keep private."""
+    return {"name": name, "private": ["head.bias"]} if name == "fedbn" else {"name": name}
+
+
 def algorithms() -> list[str]:
     """Every registered method that comes with the package itself."""
     return [e.name for e in registry().entries("algorithms") if e.distribution == "aflctl"]
