@@ -60,6 +60,12 @@ def test_beta_moves_inputs_apart_and_iid_does_not() -> None:
     assert spread(iid=True) < 0.02
 
 
+def test_iid_classes_are_all_there() -> None:
+    counts = crowd(30, iid=True).test().y.bincount(minlength=10)
+    assert counts.min() > 0
+    assert counts.max() < 0.4 * counts.sum()
+
+
 def test_sizes_stay_within_bounds() -> None:
     sizes = np.asarray(crowd(5000, mu=4, sigma=3, min_size=7, max_size=300).samples)
     assert (sizes.min() >= 7, sizes.max()) == (True, 300)

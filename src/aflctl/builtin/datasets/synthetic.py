@@ -25,7 +25,7 @@ class Synthetic(Dataset):
 
     Client k has its own softmax model: u_k ~ N(0, alpha), W_k, b_k ~ N(u_k, 1), y = argmax(W_k x + b_k), with inputs
     x ~ N(v_k, diag(j^-1.2)), v_k ~ N(B_k, 1), B_k ~ N(0, beta). `alpha` says how far the models differ, `beta` how
-    far the inputs do; `iid` gives all clients one model and one input distribution. Sizes are min_size + exp(mu +
+    far the inputs do; `iid` gives all clients one model with u = 0 and inputs with v = 0. Sizes are min_size + exp(mu +
     sigma z), z ~ N(0, 1), cut at max_size. A million clients are one array of sizes: each client's data come from a
     stream of its own, keyed by its number. The test set is `test_samples` samples spread over at most 200 clients. A
     partition is not used. Source: Li et al., Federated optimization in heterogeneous networks, MLSys 2020 (sizes
@@ -99,8 +99,13 @@ class Crowd:
 
     def _model(self, client: int) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
         """(W [classes, features], b [classes], v [features]) of a client."""
+        import numpy as np
+
         form = self.form
         dice = self._stream(4, 0 if form.iid else client)
+        if form.iid:
+            weight = dice.standard_normal((form.classes, form.features))
+            return weight, dice.standard_normal(form.classes), np.zeros(form.features)
         u, shift = form.alpha**0.5 * dice.standard_normal(), form.beta**0.5 * dice.standard_normal()
         weight = u + dice.standard_normal((form.classes, form.features))
         bias = u + dice.standard_normal(form.classes)
