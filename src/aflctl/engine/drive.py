@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from math import isfinite
+from math import fsum, isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -119,7 +119,7 @@ class Driver:
         for client in x.pool.memory:
             w = x.algorithm.personal(x.loop.state, client, x.pool.memory[client])
             found.append(evaluate(x.task, x.feed, w, x.data.local_test(client) or x.data.test(), size).accuracy)
-        return sum(found) / len(found) if found else 0.0
+        return fsum(found) / len(found) if found else 0.0
 
     def _end(self, reason: str, now: int) -> str:
         """The state that a longer run can begin from is kept; then the last evaluation."""

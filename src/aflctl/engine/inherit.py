@@ -19,7 +19,9 @@ NS = 1_000_000_000
 FOLDER = "checkpoint"
 
 
-def shorter(root: Path, folder: Path, prints: Mapping[str, str], stop: Stop, types: Mapping[str, type]) -> tuple[dict[str, Any], str] | None:  # fmt: skip
+def shorter(
+    root: Path, folder: Path, prints: Mapping[str, str], stop: Stop, types: Mapping[str, type]
+) -> tuple[dict[str, Any], str] | None:
     """(the state to continue from, what to tell the user) of the longest finished run that is a prefix of this one.
 
     Its configuration differs in `stop` alone, its code, data and fleet are the same. Copies its rows and its state into

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import isfinite
+from math import fsum, isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -98,7 +98,7 @@ class Recorder:
             e.outcome,
             e.reason,
             t.interrupted,
-            sum(e.energy.values()) if e.energy else None,
+            fsum(e.energy.values()) if e.energy else None,
             "" if e.tracks == ("",) else ";".join(e.tracks),
         )
         self._updates.write(row)

@@ -6,6 +6,7 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import fsum
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from aflctl.sim.flights import CAUSES, NS, PHASES, Ticket
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from aflctl.api import Step
     from aflctl.sim.world import World
 
+ENERGY = ("compute", "radio", "idle")
 CODES = {"sent": 0, "used": 1, "rejected": 2, "lost": 3, "cancelled": 4}
 
 
@@ -224,30 +226,33 @@ class Books:
         weight: float | None,
         tracks: tuple[str, ...],
     ) -> Entry | None:
-        phases, tau = t.phase_ns(now), sum(causes.values())
-        base, held, compute = t.first, causes["held"], causes["compute"]
-        self.digest.ints(CODES[outcome], t.id, t.client, t.nth, now, t.planned, base, tau, held, compute)
-        energy = self.world.energy_j(t.trip, t.client, now)
-        joules, totals, sums = sum(energy.values()), self.totals, self.totals.phase_ns
+        spent, tau, base = t.spent(now), sum(causes.values()), t.first
+        download, compute, offline, upload = spent
+        self.digest.ints(
+            CODES[outcome], t.id, t.client, t.nth, now, t.planned, base, tau, causes["held"], causes["compute"]
+        )  # fmt: skip
+        energy = self.world.energy_of(t.client, download, compute, offline, upload)
+        joules, totals, sums = fsum(energy), self.totals, self.totals.phase_ns
         totals.energy_j += joules
-        totals.compute_ns += phases["compute"]
+        totals.compute_ns += compute
         totals.staleness_ended += tau
-        whole = 0
-        for phase, spent in phases.items():
-            if spent:
-                sums[phase] += spent
-                whole += spent
+        sums["download"] += download
+        sums["compute"] += compute
+        sums["offline"] += offline
+        sums["upload"] += upload
         if outcome != "used":
             totals.wasted_j += joules
-            totals.wasted_compute_ns += phases["compute"]
-        if now < self.last or whole != now - t.sent or min(causes.values()) < 0:
+            totals.wasted_compute_ns += compute
+        if now < self.last or download + compute + offline + upload != now - t.sent or min(causes.values()) < 0:
             self.broken.append(
-                f"task {t.id} of client {t.client}: sent {t.sent}, ended {now}, phases {phases}, causes {dict(causes)}"
+                f"task {t.id} of client {t.client}: sent {t.sent}, ended {now}, "
+                f"phases {dict(zip(PHASES, spent))}, causes {dict(causes)}"
             )
         self.last = now
         if self.emit is None:
             return None
-        return Entry(t, now, outcome, reason, causes, phases, energy, base + tau, None, weight, stats, tracks)
+        phases, parts = dict(zip(PHASES, spent)), dict(zip(ENERGY, energy))
+        return Entry(t, now, outcome, reason, causes, phases, parts, base + tau, None, weight, stats, tracks)
 
     # ---- what a checkpoint stores ----
     def save(self) -> dict[str, Any]:

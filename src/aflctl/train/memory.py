@@ -93,7 +93,7 @@ class ClientMemory:
         self._rows: MutableMapping[int, dict[str, Tensor]] = {} if folder is None else Shelf(folder)
 
     def __getitem__(self, client: int) -> dict[str, Tensor]:
-        return dict(self._rows[client] if client in self._rows else self.default)
+        return dict(self._rows.get(client, self.default))
 
     def __setitem__(self, client: int, memory: dict[str, Tensor]) -> None:
         if memory:
@@ -151,10 +151,10 @@ def shelve(state: Any, folder: Path) -> None:
 
 
 def numbered(state: Any) -> Callable[[], None]:
-    """Replaces the rows of shelved tables by their file numbers, for a checkpoint; call what it returns to undo that."""
+    """Replaces the rows of shelved tables by their file numbers, for a checkpoint; what it returns undoes that."""
     kept = [(table, table.rows) for table in tables(state) if isinstance(table.rows, Column)]
     for table, rows in kept:
-        table.rows = rows.shelf.save()  # type: ignore[attr-defined, assignment]
+        table.rows = rows.shelf.save()  # type: ignore[assignment]
 
     def undo() -> None:
         for table, rows in kept:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from math import fsum
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -144,7 +145,7 @@ class Pool:
     def advance(self) -> None:
         """A version was made: running statistics move by the used updates' weights, b += sum(w d) / max(sum(w), 1)."""
         if self._moves:
-            total = max(sum(weight for weight, _ in self._moves), 1.0)
+            total = max(fsum(weight for weight, _ in self._moves), 1.0)
             shift = sum(weight * moved for weight, moved in self._moves)
             self.kit.task.buffers = self.kit.task.buffers + shift / total
             self._moves = []
@@ -241,7 +242,7 @@ def _shapes(tensors: Mapping[str, Tensor]) -> tuple[tuple[str, tuple[int, ...]],
 
 def _stats(losses: list[float], per_epoch: int) -> dict[str, float]:
     def mean(values: list[float]) -> float:
-        return sum(values) / len(values)
+        return fsum(values) / len(values)
 
     first, last = losses[:per_epoch], losses[-((len(losses) - 1) % per_epoch + 1) :]
     return {

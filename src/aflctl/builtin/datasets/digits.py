@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aflctl.api import Dataset, DataSpec, Modality, Samples, Source
 
@@ -35,7 +35,7 @@ class Digits(Dataset):
         images = ((table[:, :64] * 255 + 8) // 16).astype(np.uint8).reshape(-1, 1, 8, 8)
         labels = table[:, 64].copy()
         test = systematic(labels, 0.2)
-        arrays = {"x": images, "y": labels, "test": test}
+        arrays: dict[str, NDArray[Any]] = {"x": images, "y": labels, "test": test}
         train_part, test_part = (
             Samples((torch.from_numpy(images[rows]),), torch.from_numpy(labels[rows])) for rows in (~test, test)
         )
