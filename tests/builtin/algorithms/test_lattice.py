@@ -117,7 +117,7 @@ EXACT = {
     "ringmaster R=inf = asgd": (Ringmaster(delay=huge, steps=None), Asgd(rule="constant", steps=None)),
     **{
         f"bounded-staleness-sgd {policy} S=inf = fedbuff": (
-            BoundedStalenessSgd(bound=huge, policy=policy, buffer_size=2),
+            BoundedStalenessSgd(bound=huge, policy=policy, buffer_size=2, steps=None),
             FedBuff(buffer_size=2, staleness=constant),
         )
         for policy in ("drop", "downweight", "wait", "pull", "abort")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from aflctl.api import Algorithm, Fleet, Setup, Step, Update
+from aflctl.api import Algorithm, Assignment, Fleet, Setup, Step, Update
 from aflctl.rules import ClientTable, OptimizerState, ServerOptimizer
 
 if TYPE_CHECKING:
@@ -33,8 +33,10 @@ class Ace(Algorithm[AceState]):
         then, at each arrival:  U_i <- D_i;   x <- x + opt( mean over j in A of U_j )
         A = all clients (ACE), or those whose U_j started at most `max_age` versions ago (ACED)
 
-    Where A is empty the step is left out. ACED lets expired clients' rows wait until they report again. Server memory:
-    one vector per client. A version is an arrival after the table is full.
+    With `steps` 1 an update is one stochastic gradient, as in the paper. Steps must be small against the age of the
+    rows: whole local displacements (`steps: null`) want a server_optimizer.lr of about 1 / clients. Where A is empty
+    the step is left out; expired rows wait until their clients report again. Server memory: one vector per client. A
+    version is an arrival after the table is full.
 
     Source: Chang et al., arXiv 2511.19066. Deviations: the incremental sum of the table drifts by rounding (relative
     1e-7 an arrival) instead of being summed anew.
@@ -45,6 +47,7 @@ class Ace(Algorithm[AceState]):
     max_age: int | None = Field(
         None, ge=0, description="tau_algo, versions after which a row expires; none = never (ACE)"
     )
+    steps: int | None = Field(1, ge=1, description="local steps per update; none = the local configuration")
     server_optimizer: ServerOptimizer = Field(ServerOptimizer(), description="how the mean moves x")
 
     def init(self, setup: Setup, fleet: Fleet) -> AceState:
@@ -57,6 +60,9 @@ class Ace(Algorithm[AceState]):
         return fleet.draw(
             fleet.free, [c for c in range(fleet.clients) if c not in state.table and c not in fleet.flying]
         )
+
+    def assign(self, state: AceState, client: int, fleet: Fleet) -> Assignment:
+        return Assignment({"w": state.w}, steps=self.steps)
 
     def receive(self, state: AceState, update: Update, fleet: Fleet) -> Step[AceState]:
         c, fresh = update.client, dict(state.fresh)

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from aflctl.api import Fleet, Lost, Recall, Step, Update
+from aflctl.api import Assignment, Fleet, Lost, Recall, Step, Update
 from aflctl.builtin.algorithms.fedbuff import BufferState, FedBuff
 from aflctl.rules import StalenessWeight
 
@@ -21,6 +21,9 @@ class BoundedStalenessSgd(FedBuff):
                      staleness above S; until then arrivals are collected and nobody new is started
         pull         tau > S in flight: asked to report at the end of its epoch
         abort        tau > S in flight: stopped without upload; the place is filled with the current model
+
+    With `steps` 1 an update is one stochastic gradient. Whole local displacements (`steps: null`) want a larger buffer
+    or a smaller server_optimizer.lr: each is added in full, and the stale ones point the same way.
 
     Under `wait` and `abort` no aggregated update has tau > S; `wait` with S = 0 is lock-step rounds; S without limit
     is the underlying method. `drop` can starve slow clients where S is below the usual staleness: see the rejected
@@ -37,10 +40,14 @@ class BoundedStalenessSgd(FedBuff):
     staleness: StalenessWeight = Field(StalenessWeight(kind="constant"), description="s(tau) within the bound")
     bound: int = Field(10, ge=0, description="S, versions")
     policy: Literal["drop", "downweight", "wait", "pull", "abort"] = Field("wait", description="what happens beyond S")
+    steps: int | None = Field(1, ge=1, description="local steps per update; none = the local configuration")
     late: StalenessWeight = Field(StalenessWeight(), description="downweight: factor by versions beyond S")
 
     def select(self, state: BufferState, fleet: Fleet) -> Sequence[int]:
         return [] if self.policy == "wait" and state.got >= self.buffer_size else fleet.draw(fleet.free)
+
+    def assign(self, state: BufferState, client: int, fleet: Fleet) -> Assignment:
+        return Assignment({"w": state.w}, steps=self.steps)
 
     def receive(self, state: BufferState, update: Update, fleet: Fleet) -> Step[BufferState]:
         over = update.staleness - self.bound
