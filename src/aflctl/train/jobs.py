@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
-from aflctl.api import Algorithm, Batch, Job, Local, Samples, overrides
-from aflctl.train.optimizers import clip_, optimizer
+from aflctl.api import Algorithm, Batch, Job, Local, Samples
+from aflctl.train.steps import steps_of
 from aflctl.train.task import aligned
 
 if TYPE_CHECKING:
@@ -92,24 +92,22 @@ def whole(feed: Feed, spec: Spec) -> Batch:
 
 def train(kit: Kit, spec: Spec) -> Trained:
     """Runs one job, step by step: the reference. Patience = epochs without a lower mean loss before it stops."""
-    algorithm, task, feed, local = kit
-    if not task.random:
-        return _train(algorithm, task, feed, local, spec)
+    if not kit.task.random:
+        return _train(kit, spec)
     with torch.random.fork_rng(devices=[]):
         torch.random.manual_seed(spec.key & (2**63 - 1))
-        return _train(algorithm, task, feed, local, spec)
+        return _train(kit, spec)
 
 
-def _train(algorithm: Algorithm[Any], task: FlatTask, feed: Feed, local: Local, spec: Spec) -> Trained:
-    out, losses = Trained(), []
-    own_direction, corrects = overrides(algorithm, "direction"), overrides(algorithm, "grad")
-    projects = overrides(algorithm, "project")
+def _train(kit: Kit, spec: Spec) -> Trained:
+    algorithm, task, feed, _ = kit
+    out: Trained = Trained()
+    losses: list[Tensor] = []
     task.training(True)
     task.running = spec.buffers.clone()
     job = job_of(spec, spec.memory, spec.lr[0], 0, 0, spec.planned)
     w, memory = algorithm.start(task, whole(feed, spec) if algorithm.probes else None, job)
-    w = aligned(w)
-    rule = optimizer(local, w)
+    steps = steps_of(kit, aligned(w))
     job = job._replace(memory=memory)
     counter = torch.arange(spec.planned, dtype=torch.float32).unbind(0)
     best, bad, epoch, lr = float("inf"), 0, -1, 0.0
@@ -119,25 +117,8 @@ def _train(algorithm: Algorithm[Any], task: FlatTask, feed: Feed, local: Local, 
             job = job._replace(lr=scalar(lr), epoch=scalar(epoch))
         job = job._replace(step=counter[t])
         batch = feed.batch(spec.data, spec.at(t))
-        if own_direction:
-            g, memory, value = algorithm.direction(task, w, batch, job)
-            job = job._replace(memory=memory)
-            g = g.detach()
-        else:
-            leaf = w.detach().requires_grad_()
-            value = algorithm.loss(task, leaf, batch, job)
-            (g,) = torch.autograd.grad(value, leaf)
-            if corrects:
-                g = algorithm.grad(g, w, job)
-        if local.clip_norm is not None:
-            g = clip_(g.clone() if own_direction or corrects else g, local.clip_norm)
-        elif own_direction or corrects:
-            g = g.clone()  # may be the algorithm's own tensor; the optimizer uses it up
-        before = w.clone() if projects else w
-        rule.step(w, g, lr)
-        if projects:
-            w = aligned(algorithm.project(w, before, job))
-        losses.append(value.detach())
+        value, job = steps.step(batch, job, lr)
+        losses.append(value)
         last = t + 1 == spec.planned
         if last or (t + 1) % spec.per_epoch == 0:
             if spec.patience is not None:
@@ -147,7 +128,7 @@ def _train(algorithm: Algorithm[Any], task: FlatTask, feed: Feed, local: Local, 
             last = last or t + 1 >= spec.steps
             if spec.marks or last:
                 out.marks[t + 1] = (
-                    w if last else w.clone(),
+                    steps.w if last else steps.w.clone(),
                     job.memory,
                     task.running if last else task.running.clone(),
                 )

@@ -129,6 +129,10 @@ class FlatTask:
         self._put(parts)
         return self.module(x, present) if self.modal else self.module(x)  # type: ignore[no-any-return]
 
+    def views(self, w: Tensor) -> list[Tensor]:
+        """The pieces of a vector [P] in their own shapes, sharing its memory."""
+        return [p.view(s) for p, s in zip(torch.split(w, self._sizes), self._shapes, strict=True)]
+
     def cut(self, w: Tensor) -> list[Tensor]:
         """The pieces of [..., P] in their own shapes, behind the leading axes."""
         lead = w.shape[:-1]
