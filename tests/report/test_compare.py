@@ -13,9 +13,14 @@ from typing import Any
 
 import pytest
 
+import aflctl
 from aflctl.errors import RunDirError, UserError
-from aflctl.report.compare import Comparison, compare, differences, flatten
+from aflctl.report.columns import Measured, parse
+from aflctl.report.comparison import Comparison, compare
 from aflctl.report.formats import as_table
+from aflctl.report.grouping import differences
+from aflctl.report.reading import flatten
+from aflctl.report.sentences import sentence
 from aflctl.runs.rundir import all_runs
 
 Fabricate = Callable[..., Path]
@@ -46,47 +51,155 @@ def edit(path: Path, **values: Any) -> Path:
     return path
 
 
+def value(result: Comparison, label: str, column: str) -> Measured:
+    found = result.table[label][column]
+    assert isinstance(found, Measured)
+    return found
+
+
 def test_runs_are_grouped_over_seeds(root: Path) -> None:
-    result = compare(all_runs(root))
-    assert [(g.label, g.n, g.seeds) for g in result.groups] == [("fedbuff", 3, (0, 1, 2)), ("fedasync", 2, (0, 1))]
+    result = aflctl.compare(all_runs(root))
+    told = [(g.label, g.n, g.seeds) for g in result.groups]
+    assert told == [("fedbuff", 3, ("0", "1", "2")), ("fedasync", 2, ("0", "1"))]
     assert result.groups[0].differs == {"algorithm.name": "fedbuff"}
     assert [(name[:18], reason) for name, reason in result.skipped] == [("fedbuff-digits-s7-", "is interrupted")]
     assert result.targets == (0.8,)  # the highest noted one that all five reached
 
 
-def test_means_and_deviations_by_hand(tmp_path: Path, fabricate: Fabricate) -> None:
-    # 0.90, 0.92, 0.97: mean 0.93, squares 0.0009 + 0.0001 + 0.0016 = 0.0026, over n - 1 = 2: 0.0013, root 0.036056
-    paths = [fabricate(tmp_path, seed=seed, updates=20, report=False) for seed in range(3)]
-    for path, accuracy in zip(paths, (0.90, 0.92, 0.97)):
-        edit(path, final__accuracy=accuracy)
-    (group,) = compare(paths).groups
-    assert group.final.mean == pytest.approx(0.93)
-    assert group.final.std == pytest.approx(0.0360555)
-    assert group.label == "fedbuff"
+def scored(tmp_path: Path, fabricate: Fabricate, **accuracies: tuple[float, ...]) -> list[Path]:
+    """Runs with these final accuracies by seed, one group per method."""
+    paths = []
+    for name, values in accuracies.items():
+        for seed, accuracy in enumerate(values):
+            path = fabricate(tmp_path, name, seed, updates=20, report=False)
+            paths.append(edit(path, final__accuracy=accuracy))
+    return paths
 
 
-def test_a_target_that_some_runs_miss_is_censored(root: Path) -> None:
-    fedbuff, fedasync = compare(all_runs(root), targets=[0.9]).groups
-    assert (fedbuff.targets[0.9].reached, fedbuff.targets[0.9].runs) == (3, 3)
-    assert (fedasync.targets[0.9].reached, fedasync.targets[0.9].runs) == (0, 2)
-    assert fedasync.targets[0.9].virtual_s.mean is None
-    text = compare(all_runs(root), targets=[0.9]).render()
+def test_means_and_intervals_by_hand(tmp_path: Path, fabricate: Fabricate) -> None:
+    # 0.90, 0.92, 0.97: mean 0.93, squares 0.0009 + 0.0001 + 0.0016 = 0.0026, over n - 1 = 2: 0.0013, s = 0.036056
+    # half = t(2) s / sqrt(3) = 4.302653 * 0.036056 / 1.732051 = 0.089567
+    result = compare(scored(tmp_path, fabricate, fedbuff=(0.90, 0.92, 0.97)))
+    found = value(result, "fedbuff", "acc.final")
+    assert found.mean == pytest.approx(0.93)
+    assert found.interval is not None
+    assert found.interval.half == pytest.approx(0.089567, abs=1e-6)
+    assert "93.0 ± 9.0" in str(result)
+
+
+def test_paired_differences_by_hand(tmp_path: Path, fabricate: Fabricate) -> None:
+    # differences 0.10, 0.11, 0.12: mean 0.11, s = 0.01, t = 0.11 / (0.01 / sqrt 3) = 19.05, p(2) = 0.00274
+    paths = scored(tmp_path, fabricate, fedavg=(0.80, 0.60, 0.70, 0.99), fedbuff=(0.90, 0.71, 0.82))
+    (found,) = compare(paths, baseline="fedavg", on=["acc.final"]).differences
+    assert found.seeds == ("0", "1", "2")
+    assert found.mean == pytest.approx(0.11)
+    assert found.p == pytest.approx(0.002744, abs=1e-5)
+    assert (found.p_holm, found.verdict) == (found.p, "better")
+    assert found.effect == pytest.approx(11 * 0.5642, rel=1e-3)
+    text = sentence(found)
+    assert text.startswith("fedbuff is better than fedavg in final accuracy: +11.0 points, 95 % interval +8.5 to +13.5")
+    (turned,) = compare(paths, baseline="fedbuff", on=["acc.final"]).differences
+    assert turned.verdict == "worse"
+    assert turned.mean == pytest.approx(-0.11)
+
+
+def test_a_difference_that_is_not_shown(tmp_path: Path, fabricate: Fabricate) -> None:
+    paths = scored(tmp_path, fabricate, fedavg=(0.80, 0.85, 0.82), fedbuff=(0.82, 0.84, 0.83))
+    (found,) = compare(paths, baseline="fedavg", on=["acc.final"]).differences
+    assert found.verdict == "no difference shown"
+    assert "no difference shown in final accuracy" in sentence(found)
+
+
+def test_holm_is_over_all_that_is_judged(tmp_path: Path, fabricate: Fabricate) -> None:
+    paths = scored(tmp_path, fabricate, fedavg=(0.8, 0.6, 0.7), fedbuff=(0.9, 0.71, 0.82), fedasync=(0.5, 0.6, 0.9))
+    found = compare(paths, baseline="fedavg", on=["acc.final"]).differences
+    strong = next(d for d in found if d.label == "fedbuff")
+    assert strong.p is not None
+    assert strong.p_holm == pytest.approx(2 * strong.p)
+
+
+def test_one_seed_and_no_common_seed(tmp_path: Path, fabricate: Fabricate) -> None:
+    paths = scored(tmp_path, fabricate, fedavg=(0.8, 0.7), fedbuff=(0.9,))
+    result = compare(paths, baseline="fedavg")
+    assert {d.verdict for d in result.differences} == {"not compared"}
+    assert result.differences[0].why == "one seed in common gives no interval"
+    assert "± -" in str(result)
+    assert "one seed has no spread, so there is no interval" in str(result)
+    apart = compare([paths[1], paths[2]], baseline="fedavg")
+    assert apart.differences[0].why == "no seed in common"
+    assert "seeds differ: 1 per group, 0 in common" in apart.doubts
+
+
+def test_which_group_a_baseline_means(tmp_path: Path, fabricate: Fabricate) -> None:
+    paths = []
+    for alpha in (0.1, 1.0):
+        for name in ("fedavg", "fedbuff"):
+            for seed in range(2):
+                changes: dict[str, Any] = {"dataset__partition__alpha": alpha}
+                paths.append(fabricate(tmp_path, name, seed, updates=20, report=False, **changes))
+    result = compare(paths, baseline="fedavg")
+    pairs = {(d.label, d.baseline) for d in result.differences}
+    assert pairs == {(f"fedbuff, alpha={a}", f"fedavg, alpha={a}") for a in (0.1, 1.0)}
+    assert result.doubts == ()  # each is compared with the one on the same data
+    whole = compare(paths, baseline="fedavg, alpha=0.1")
+    assert len({d.label for d in whole.differences}) == 3
+    assert whole.doubts == ("data differ: dataset.partition.alpha is 0.1 or 1.0",)
+    by_alpha = compare(paths, baseline="alpha=0.1")
+    assert {(d.label, d.baseline) for d in by_alpha.differences} == {
+        (f"{name}, alpha=1.0", f"{name}, alpha=0.1") for name in ("fedavg", "fedbuff")
+    }
+    with pytest.raises(UserError, match="fits no group"):
+        compare(paths, baseline="fedsgd")
+
+
+def test_a_target_that_some_groups_miss_is_censored(root: Path) -> None:
+    result = compare(all_runs(root), targets=[0.9])
+    high, low = (value(result, name, "time_to:0.9") for name in ("fedbuff", "fedasync"))
+    assert (high.reached, high.runs, high.limit) == (3, 3, None)
+    assert (low.reached, low.runs) == (0, 2)
+    assert low.at_limit
+    text = str(result)
     assert "(0/2)" in text
-    assert "k of n runs reached the target" in text
+    assert "> x: none did within a budget of x" in text
+    judged = compare(all_runs(root), targets=[0.9], baseline="fedasync", on=["time_to:0.9"]).differences[0]
+    assert judged.limit == low.limit  # the pair is compared at the budget that both were followed to
+
+
+def test_restricted_means_over_runs_that_partly_reach(tmp_path: Path, fabricate: Fabricate) -> None:
+    high, low = (fabricate(tmp_path, seed=s, top=t, updates=300, report=False) for s, t in ((0, 0.95), (1, 0.7)))
+    for path, mark, end in ((high, 50.0, 400.0), (low, None, 200.0)):
+        edit(path, time_to_target={"0.8": {"virtual_s": mark, "update": 9}} if mark else {}, totals__virtual_s=end)
+    found = value(compare([high, low], targets=[0.8]), "fedbuff", "time_to:0.8")
+    assert (found.mean, found.limit, found.reached, found.runs) == (125.0, 200.0, 1, 2)  # (50 + 200) / 2
+
+
+def test_a_target_nobody_reached(root: Path) -> None:
+    result = compare(all_runs(root), targets=[0.999], baseline="fedasync")
+    assert result.notes == ("no run reached an accuracy of 0.999",)
+    late = [d for d in result.differences if d.column.censored]
+    assert {(d.verdict, d.why) for d in late} == {
+        ("not compared", "neither was at the target within the common budget")
+    }
+    assert "(0/3)" in str(result)
+    assert result.pareto is not None
+    assert result.pareto.time.text == "time"
 
 
 def test_a_target_that_no_summary_notes_is_looked_up_in_the_metrics(root: Path) -> None:
-    group = compare(all_runs(root), targets=[0.77]).groups[0]
-    for name, seconds in zip(group.runs, group.targets[0.77].virtual_s.values):
-        rows = list(csv.DictReader((root / name / "metrics.csv").read_text().splitlines()))
-        assert seconds == next(float(row["virtual_s"]) for row in rows if float(row["accuracy"]) >= 0.77)
+    result = compare(all_runs(root), targets=[0.77])
+    group = next(g for g in result.groups if g.label == "fedbuff")
+    for fact in group.members:
+        rows = list(csv.DictReader((root / fact.name / "metrics.csv").read_text().splitlines()))
+        seconds = next(float(row["virtual_s"]) for row in rows if float(row["accuracy"]) >= 0.77)
+        assert value(result, "fedbuff", "time_to:0.77").values[fact.pair] == seconds
 
 
-def test_some_of_a_group_reach_the_target(tmp_path: Path, fabricate: Fabricate) -> None:
-    high, low = (fabricate(tmp_path, seed=s, top=t, updates=300, report=False) for s, t in ((0, 0.95), (1, 0.7)))
-    result = compare([high, low], targets=[0.8])
-    assert "(1/2)" in result.render()
-    assert result.groups[0].targets[0.8].reached == 1
+def test_the_front_of_accuracy_and_time(root: Path) -> None:
+    front = compare(all_runs(root), targets=[0.5]).pareto
+    assert front is not None
+    assert front.best[0] in ("fedbuff", "fedasync")
+    assert set(front.best) | {label for label, _ in front.beaten} == {"fedbuff", "fedasync"}
+    assert compare([next(iter(all_runs(root)))]).pareto is None
 
 
 @pytest.mark.parametrize("target", [0, -1, 90, float("nan")])
@@ -107,9 +220,9 @@ def test_comparing_nothing(tmp_path: Path, root: Path) -> None:
 def test_unfinished_runs_count_when_asked_for(root: Path) -> None:
     result = compare(all_runs(root), unfinished=True)
     fedbuff = next(g for g in result.groups if g.label == "fedbuff")
-    assert fedbuff.seeds == (0, 1, 2, 7)
+    assert fedbuff.seeds == ("0", "1", "2", "7")
     assert result.skipped == ()
-    assert fedbuff.staleness_max is not None
+    assert value(result, "fedbuff", "staleness.mean").missing == 0
 
 
 def test_damaged_runs_are_skipped_with_the_reason(tmp_path: Path, root: Path) -> None:
@@ -137,10 +250,55 @@ def test_doubtful_groups_are_noted(tmp_path: Path, root: Path) -> None:
     other = tmp_path / "other"
     shutil.copytree(first, other)
     edit(other, identity="f" * 64, fingerprints__code="x")
-    assert compare([first, other]).notes == (
+    result = compare([first, other])
+    assert result.doubts == (
         "fedbuff: its runs were made by different code",
-        "fedbuff: more than one run with seed 0",
+        "fedbuff: more than one run with seed 0; they count as their mean",
     )
+    assert result.groups[0].n == 1  # the unit is the seed
+    with pytest.raises(UserError, match="2 reasons") as caught:
+        compare([first, other], strict=True)
+    assert "made by different code" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"stop": {"updates": 10}}, "budgets differ: stop.updates is 20 or 10"),
+        ({"fleet": "afl-lib"}, "fleets differ: fleet is poster-1-1-1 or afl-lib"),
+        ({"clients__count": 61}, "fleets differ: clients.count is 60 or 61"),
+        ({"dataset__name": "mnist"}, "data differ: dataset.name is digits or mnist"),
+        ({"evaluate__every": {"updates": 5}}, "evaluated at different moments: evaluate.every.updates is 20 or 5"),
+    ],
+)
+def test_what_makes_groups_unlike(tmp_path: Path, fabricate: Fabricate, change: dict[str, Any], text: str) -> None:
+    paths = [fabricate(tmp_path, updates=20, report=False, stop={"updates": 20})]
+    paths.append(fabricate(tmp_path, updates=20, report=False, **{"stop": {"updates": 20}, **change}))
+    (found,) = compare(paths).doubts
+    assert found.startswith(text)
+    with pytest.raises(UserError, match="not fit to be compared"):
+        compare(paths, strict=True)
+
+
+def test_other_data_under_one_name(tmp_path: Path, fabricate: Fabricate) -> None:
+    paths = scored(tmp_path, fabricate, fedavg=(0.8,), fedbuff=(0.9,))
+    edit(paths[0], fingerprints__data="e" * 64)
+    assert compare(paths).doubts == ("data differ: the fingerprints of runs with one seed are not the same",)
+
+
+def test_mixed_metrics(tmp_path: Path, fabricate: Fabricate) -> None:
+    paths = scored(tmp_path, fabricate, fedavg=(0.8, 0.7), fedbuff=(0.9, 0.8))
+    for path in paths[:2]:
+        edit(path, final={"loss": 1.0}, best={"loss": 1.0}, time_to_target={})
+    result = compare(paths, baseline="fedbuff")
+    assert result.doubts == ("metrics differ: fedavg without accuracy",)
+    judged = next(d for d in result.differences if d.column.text == "acc.final")
+    assert (judged.verdict, judged.why) == ("not compared", "fedavg has no acc.final")
+    assert value(result, "fedavg", "acc.final").mean is None
+    for path in paths[2:]:
+        edit(path, final={"loss": 1.5}, best={"loss": 1.0}, time_to_target={})
+    only = compare(paths)
+    assert "loss.final" in [c.text for c in only.columns]
 
 
 def labels(*configs: dict[str, Any]) -> list[str]:
@@ -161,22 +319,89 @@ def test_labels_say_what_differs_and_nothing_else() -> None:
     assert labels(buff, both)[1] == "fedbuff, algorithm.lr=2.0, local.lr=0.2"
 
 
+def test_columns_filters_and_order(root: Path) -> None:
+    runs = all_runs(root)
+    words = ["acc.final,time_to:0.5", "updates_to:0.5,bytes_to:0.5,joules_to:0.5,reached:0.9,auc,auc:bytes,converge",
+             "staleness.p95,totals.lost,=local.lr,=*,.host_s,.runs,.seeds,.executor,.stop,loss.final,f1.best,traffic"]
+    result = compare(runs, columns=words, sort="time_to:0.5", filters=["algorithm=fedbuff"])
+    assert [g.label for g in result.groups] == ["fedbuff"]
+    row = {c.text: result.table["fedbuff"][c.text] for c in result.columns}
+    assert row["=local.lr"] == "0.05"
+    assert (row[".runs"], row[".seeds"], row[".executor"], row[".stop"]) == ("3", "0 1 2", "serial", "updates")
+    assert "(3/3)" in str(result)
+    assert value(result, "fedbuff", "totals.lost").mean is not None
+    assert max(map(len, str(result).splitlines())) <= 80
+    assert [g.label for g in compare(runs, sort="acc.final").groups] == ["fedbuff", "fedasync"]
+    assert [g.label for g in compare(runs, sort="-acc.final").groups] == ["fedasync", "fedbuff"]
+    assert [g.label for g in compare(runs, sort="label").groups] == ["fedasync", "fedbuff"]
+    hidden = compare(runs, filters=["acc.final>0.9"])
+    assert [g.label for g in hidden.groups] == ["fedbuff"]
+    assert "hides 1 group" in hidden.notes[0]
+    kept = compare(runs, filters=["seed<=1", "local.lr>=0.01", "dataset!=mnist"])
+    assert {g.seeds for g in kept.groups} == {("0", "1")}
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"columns": ["acc.finl"]}, "no column 'acc.finl'"),
+        ({"columns": ["time_to:high"]}, "needs a number"),
+        ({"columns": ["time_to:80"]}, "between 0 and 1"),
+        ({"columns": ["=local.rl"]}, "no run has a configuration key"),
+        ({"filters": ["high accuracy"]}, "not a filter"),
+        ({"filters": ["algorithm=fedsgd"]}, "no run passes the filter"),
+        ({"on": ["=local.lr"]}, "cannot be judged"),
+        ({"baseline": ""}, "fits"),
+        ({"sort": "speed"}, "no column 'speed'"),
+    ],
+)
+def test_mistakes_in_the_language(root: Path, options: dict[str, Any], text: str) -> None:
+    with pytest.raises(UserError, match=text) as caught:
+        compare(all_runs(root), **options)
+    assert caught.value.exit_code == 2
+
+
+def test_areas_are_over_a_common_budget(tmp_path: Path, fabricate: Fabricate) -> None:
+    paths = scored(tmp_path, fabricate, fedavg=(0.8,), fedbuff=(0.9,))
+    head = "update,version,virtual_s,samples,bytes_down,bytes_up,energy_j,accuracy,loss,macro_f1\n"
+    for path, rows in zip(paths, ([(0, 0.1), (10, 0.5), (20, 0.9)], [(0, 0.3), (40, 0.9)])):
+        body = "".join(f"{i},0,{t},0,{t},{t},0,{a},1,\n" for i, (t, a) in enumerate(rows))
+        (path / "metrics.csv").write_text(head + body)
+    # until 20: (0.1 + 0.5) / 2 = 0.3, and 0.3 throughout
+    result = compare(paths, columns=["auc", "auc:bytes"])
+    for column in ("auc", "auc:bytes"):
+        assert [value(result, g, column).mean for g in ("fedavg", "fedbuff")] == [pytest.approx(0.3)] * 2
+
+
+def test_what_does_not_vary_is_hidden(tmp_path: Path, fabricate: Fabricate) -> None:
+    paths = scored(tmp_path, fabricate, fedavg=(0.8, 0.7), fedbuff=(0.9, 0.8))
+    for path in paths:
+        edit(path, staleness__mean=1.0)
+    shown = [c.text for c in compare(paths).columns]
+    assert "acc.final" in shown
+    assert "staleness.mean" not in shown
+    assert [c.text for c in compare(paths, columns=["staleness.mean"]).columns] == ["staleness.mean"]
+    assert parse("=*", compare(paths).groups)[0].text == "=algorithm.name"
+
+
 def test_the_formats(root: Path) -> None:
-    result = compare(all_runs(root), targets=[0.5, 0.9])
+    result = compare(all_runs(root), targets=[0.5, 0.9], baseline="fedasync")
     rows = list(csv.DictReader(StringIO(result.render("csv"))))
     assert [row["label"] for row in rows] == ["fedbuff", "fedasync"]
     assert rows[0]["seeds"] == "0 1 2"
-    assert float(rows[0]["final_mean"]) == result.groups[0].final.mean
-    assert rows[1]["reached_0.9"] == "0"
-    assert rows[1]["time_s_mean_0.9"] == ""
+    assert float(rows[0]["acc.final"]) == value(result, "fedbuff", "acc.final").mean
+    assert rows[1]["time_to:0.9_reached"] == "0"
+    assert rows[1]["acc.final_verdict"] == ""
+    assert rows[0]["acc.final_verdict"] in ("better", "worse", "no difference shown")
     document = json.loads(result.render("json"))
     assert (document["schema"], document["version"]) == ("aflctl.compare", 1)
-    assert document["groups"][0]["time_to_target"]["0.9"]["reached"] == 3
-    assert document["groups"][1]["time_to_target"]["0.9"]["virtual_s"] == {"mean": None, "std": None, "values": []}
+    assert document["groups"][0]["values"]["time_to:0.9"]["reached"] == 3
+    assert document["differences"][0]["baseline"] == "fedasync"
+    assert document["pareto"]["front"]
     markdown = result.render("markdown").splitlines()
     assert len({line.count("|") for line in markdown[:4]}) == 1
     latex = result.render("latex")
-    assert latex.count(r"\\") == 3
+    assert latex.count(r"\toprule") == 4
     assert r"\pm" in latex
     assert r"final \%" in latex
     with pytest.raises(UserError, match="unknown format 'tabel'") as caught:
@@ -185,16 +410,10 @@ def test_the_formats(root: Path) -> None:
 
 
 def test_the_table_fits_80_columns(root: Path) -> None:
-    result = compare(all_runs(root))
+    result = compare(all_runs(root), targets=[0.5, 0.9], baseline="fedasync")
     assert max(map(len, str(result).splitlines())) <= 80
     assert as_table(result, ascii_only=True).isascii()
     assert not as_table(result).isascii()
-
-
-def test_a_single_seed_has_no_spread(root: Path) -> None:
-    result: Comparison = compare([next(iter(all_runs(root)))])
-    assert result.groups[0].final.std is None
-    assert "no spread can be told" in str(result)
 
 
 def test_five_hundred_runs_within_seconds(tmp_path: Path, fabricate: Fabricate) -> None:
@@ -210,6 +429,6 @@ def test_five_hundred_runs_within_seconds(tmp_path: Path, fabricate: Fabricate) 
         (path / "config.yaml").write_text((first / "config.yaml").read_text().replace("seed: 0", f"seed: {i}"))
         runs.append(path)
     begun = time.perf_counter()
-    result = compare(runs, targets=[0.33])
+    result = compare(runs, targets=[0.8])
     assert time.perf_counter() - begun < 5
     assert result.groups[0].n == 500

@@ -3,8 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from aflctl.report.comparison import Comparison, compare
+
+_HOMES = {"Comparison": "comparison", "compare": "comparison"}
+
+__all__ = ["Comparison", "compare", "write_all"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'aflctl.report' has no attribute {name!r}")
+    return getattr(import_module(f"aflctl.report.{_HOMES[name]}"), name)
 
 
 def write_all(folder: Path, summary: Mapping[str, Any] | None = None) -> None:
@@ -30,6 +44,3 @@ def write_all(folder: Path, summary: Mapping[str, Any] | None = None) -> None:
     plots.staleness(run, folder / "staleness.png")
     plots.participation(run, folder / "participation.png")
     write_text(folder / "results.md", render.markdown(run))
-
-
-__all__ = ["write_all"]
