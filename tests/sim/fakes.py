@@ -85,8 +85,10 @@ class FakeWorld:
         up = trip.segments[2][1] - trip.segments[1][1]
         return trip._replace(segments=(("download", down), ("compute", done), ("upload", done + up)), steps=steps)
 
-    def energy_j(self, trip: Trip, client: int, end: int) -> dict[str, float]:
-        return {"compute": (min(end, trip.segments[-1][1]) - trip.sent) / NS}
+    def energy_of(
+        self, client: int, download: int, compute: int, offline: int, upload: int
+    ) -> tuple[float, float, float]:
+        return (download + compute + offline + upload) / NS, 0.0, 0.0
 
 
 class FakeTrainer:

@@ -52,7 +52,7 @@ def test_the_record_of_a_task() -> None:
     assert entry.causes == {"held": 0, "download": 0, "compute": 2, "offline": 0, "upload": 0}
     assert {k: v / NS for k, v in entry.phases.items()} == {"download": 1, "compute": 2, "offline": 0, "upload": 1}
     assert entry.stats == {"loss": 1.0}
-    assert entry.energy == {"compute": 4.0}
+    assert entry.energy == {"compute": 4.0, "radio": 0.0, "idle": 0.0}
 
 
 def test_the_wait_in_the_buffer_ends_with_the_version() -> None:

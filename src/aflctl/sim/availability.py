@@ -67,6 +67,7 @@ class Refreshes:
     """
 
     thinned = False
+    share: float | None = None  # probability of drawing "on", where it is the same at all times
     highest = 1.0  # the largest probability of drawing "on"
 
     def __init__(self, k: int, largest_rate_per_s: float) -> None:
@@ -90,16 +91,19 @@ class Refreshes:
         return 1.0
 
     def state(self, client: int, t: int) -> tuple[bool, int]:
-        """(online at t, a moment > t up to which that holds)."""
-        return self.state_of(client, t)
+        """(online at t, a moment > t up to which that holds).
 
-    def state_of(self, thing: int, t: int) -> tuple[bool, int]:
-        """The same of whatever carries the state: the client itself, or its site."""
-        k, window, counts, thinned = fold(self._k, thing), self.window, self._counts, self.thinned
+        With k = fold(key, client): h = fold(k, window), moments x = integers(fold(h, j), window); written out, because
+        every look for an idle client comes through here.
+        """
+        window, counts, thinned, share = self.window, self._counts, self.thinned, self.share
+        z = (self._k + GOLDEN * (client + 1)) & MASK
+        z = ((z ^ (z >> 30)) * M1) & MASK
+        z = ((z ^ (z >> 27)) * M2) & MASK
+        k = z ^ (z >> 31)
         w, at = divmod(t, window)
         until = (w + 1) * window
         while True:
-            # h = fold(k, w) and x = integers(fold(h, j), window), written out: every dispatch comes through here
             z = (k + GOLDEN * (w + 1)) & MASK
             z = ((z ^ (z >> 30)) * M1) & MASK
             z = ((z ^ (z >> 27)) * M2) & MASK
@@ -113,11 +117,19 @@ class Refreshes:
                 if x > at:
                     if w * window + x < until:
                         until = w * window + x
-                elif x >= last and (not thinned or uniform(fold(h, _ACCEPT + j)) < self.rate(thing, w * window + x)):
+                elif x >= last and (not thinned or uniform(fold(h, _ACCEPT + j)) < self.rate(client, w * window + x)):
                     last, which = x, j
             if last >= 0:
-                return uniform(fold(h, ~which)) < self.on(thing, w * window + last), until
+                z = (h - GOLDEN * which) & MASK  # fold(h, ~which)
+                z = ((z ^ (z >> 30)) * M1) & MASK
+                z = ((z ^ (z >> 27)) * M2) & MASK
+                drawn = ((z ^ (z >> 31)) >> 11) * 2.0**-53
+                return drawn < (self.on(client, w * window + last) if share is None else share), until
             w, at = w - 1, window
+
+    def state_of(self, thing: int, t: int) -> tuple[bool, int]:
+        """The same of whatever carries the state, where that is not the client itself."""
+        return Refreshes.state(self, thing, t)
 
     def rises(self, clients: NDArray[np.int64], lo: int, hi: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Every redraw that may give "on"; whether it does, and whether the state was "off" before, is for `state`."""
@@ -149,9 +161,6 @@ class Markov(Refreshes):
     def __init__(self, k: int, mean_on_s: float, mean_off_s: float) -> None:
         super().__init__(k, 1.0 / mean_on_s + 1.0 / mean_off_s)
         self.share = self.highest = mean_on_s / (mean_on_s + mean_off_s)
-
-    def on(self, thing: int, t: int) -> float:
-        return self.share
 
 
 class Diurnal(Refreshes):
@@ -217,9 +226,6 @@ class Outages(Refreshes):
         mine = [clients[of == s] for s in site.tolist()]
         return np.repeat(moment, [len(m) for m in mine]), np.concatenate(mine)
 
-    def on(self, thing: int, t: int) -> float:
-        return self.share
-
 
 class DelayDropout:
     """AFL-Lib's dropout: with probability p a task takes U(0, max) seconds longer; it is never lost."""
@@ -260,6 +266,7 @@ class Availability:
     ) -> None:
         self.processes, self.delays, self.failures = tuple(processes), tuple(delays), tuple(failures)
         self.steady = not self.processes
+        self._only = processes[0] if len(processes) == 1 else None
         self._memo: dict[int, tuple[int, int, bool]] = {}
 
     def state(self, client: int, t: int) -> tuple[bool, int]:
@@ -268,14 +275,17 @@ class Availability:
         known = memo.get(client)
         if known is not None and known[0] <= t < known[1]:
             return known[2], known[1]
-        online, until = True, NEVER
-        for process in self.processes:
-            online, end = process.state(client, t)
-            if not online:
-                until = end
-                break
-            if end < until:
-                until = end
+        if self._only is not None:
+            online, until = self._only.state(client, t)
+        else:
+            online, until = True, NEVER
+            for process in self.processes:
+                online, end = process.state(client, t)
+                if not online:
+                    until = end
+                    break
+                if end < until:
+                    until = end
         if len(memo) >= _MEMO:
             memo.clear()
         memo[client] = (t, until, online)

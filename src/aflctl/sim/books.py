@@ -151,7 +151,7 @@ class Books:
         else:
             totals.rejected += 1
             members.lost[client] += 1
-        entry = self._end(t, now, outcome, "", causes, stats, step.weight, step.tracks or tuple(t.base))
+        entry = self._end(t, now, outcome, "", causes, tau, stats, step.weight, step.tracks)
         if entry is not None:
             if step.used:
                 self.waiting.append(entry)
@@ -164,14 +164,14 @@ class Books:
         self.members.lost[t.client] += 1
         if reason in ("stale", "not-finite"):
             self.totals.bytes_up += t.work.up_bytes
-        entry = self._end(t, now, "lost", reason, causes, {}, None, tuple(t.base))
+        entry = self._end(t, now, "lost", reason, causes, sum(causes.values()), {}, None, None)
         if entry is not None and self.emit:
             self.emit(entry)
 
     def cancelled(self, t: Ticket, now: int, causes: Mapping[str, int]) -> None:
         """A task was stopped by the method; its compute is charged."""
         self.totals.cancelled += 1
-        entry = self._end(t, now, "cancelled", "", causes, {}, None, tuple(t.base))
+        entry = self._end(t, now, "cancelled", "", causes, sum(causes.values()), {}, None, None)
         if entry is not None and self.emit:
             self.emit(entry)
 
@@ -222,11 +222,12 @@ class Books:
         outcome: Outcome,
         reason: str,
         causes: Mapping[str, int],
+        tau: int,
         stats: Mapping[str, float],
         weight: float | None,
-        tracks: tuple[str, ...],
+        tracks: tuple[str, ...] | None,
     ) -> Entry | None:
-        spent, tau, base = t.spent(now), sum(causes.values()), t.first
+        spent, base = t.spent(now), t.first
         download, compute, offline, upload = spent
         self.digest.ints(
             CODES[outcome], t.id, t.client, t.nth, now, t.planned, base, tau, causes["held"], causes["compute"]
@@ -252,7 +253,8 @@ class Books:
         if self.emit is None:
             return None
         phases, parts = dict(zip(PHASES, spent)), dict(zip(ENERGY, energy))
-        return Entry(t, now, outcome, reason, causes, phases, parts, base + tau, None, weight, stats, tracks)
+        named = tracks or tuple(t.base)
+        return Entry(t, now, outcome, reason, causes, phases, parts, base + tau, None, weight, stats, named)
 
     # ---- what a checkpoint stores ----
     def save(self) -> dict[str, Any]:

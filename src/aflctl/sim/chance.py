@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from aflctl.sim.streams import GOLDEN, M1, M2, MASK, Dice, fold, generator, key, word
 

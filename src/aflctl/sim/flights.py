@@ -60,16 +60,29 @@ class Ticket:
 
     def phase_ns(self, until: int) -> dict[str, int]:
         """Nanoseconds spent in each phase up to `until`; they sum to `until - sent`."""
-        spent: dict[str, int] = {"download": 0, "compute": 0, "offline": 0, "upload": 0}
-        at = self.sent
+        return dict(zip(PHASES, self.spent(until), strict=True))
+
+    def spent(self, until: int) -> tuple[int, int, int, int]:
+        """The same in the order of PHASES."""
+        at, download, compute, offline, upload = self.sent, 0, 0, 0, 0
+        phase = ""
         for phase, end in self.trip.segments:
-            stop = end if end < until else until
-            if stop > at:
-                spent[phase] += stop - at
-                at = stop
+            if end > until:
+                end = until
+            if end > at:
+                if phase == "compute":
+                    compute += end - at
+                elif phase == "download":
+                    download += end - at
+                elif phase == "upload":
+                    upload += end - at
+                else:
+                    offline += end - at
+                at = end
         if until > at:
-            spent[self.trip.segments[-1][0]] += until - at
-        return spent
+            rest = [until - at if phase == p else 0 for p in PHASES]
+            return download + rest[0], compute + rest[1], offline + rest[2], upload + rest[3]
+        return download, compute, offline, upload
 
     def causes(self, made: Sequence[int], track: str, version: int, until: int) -> dict[str, int]:
         """Staleness on one track by cause: each version made while the task was out fell into one phase, (start, end].

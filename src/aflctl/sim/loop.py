@@ -79,9 +79,12 @@ class Loop:
             "estimate": self._estimate,
             "track": "",
         }
+        self._samples = getattr(setup.samples, "data", setup.samples)  # an array's memory: gives plain integers
         self._works: dict[tuple[Load, float], Work] = {}
         self._recalls, self._alarms = overrides(algorithm, "recall"), overrides(algorithm, "alarm")
         self._loses, self._launches = overrides(algorithm, "lost"), overrides(algorithm, "launched")
+        self._sends = type(algorithm).assign is Algorithm.assign
+        self._order: Assignment | None = None
         self._plain = chance.selection is None and not overrides(algorithm, "select")
 
     # ---- what the engine calls ----
@@ -205,21 +208,26 @@ class Loop:
         self._tail(step, LOST, ticket)
 
     def _causes(self, ticket: Ticket, staleness: dict[str, int], tracks: tuple[str, ...] | None) -> dict[str, int]:
-        named = tracks or staleness
-        lead = next(iter(named)) if len(named) == 1 else max(named, key=staleness.__getitem__)
+        if tracks is None and len(staleness) == 1:
+            (lead,) = staleness
+        else:
+            lead = max(tracks or staleness, key=staleness.__getitem__)
         return ticket.causes(self.made[lead], lead, self.versions[lead], self.now)
 
     # ---- the one tail ----
     def _tail(self, step: Step[Any], kind: int, ticket: Ticket | None = None) -> None:
         self.state = step.state
         advanced = step.advanced
-        tracks = (
-            advanced if isinstance(advanced, tuple) else () if not advanced else tuple(ticket.base) if ticket else ("",)
-        )
-        for track in tracks:
-            self.versions[track] = self.versions.get(track, 0) + 1
-            self.made.setdefault(track, array("q")).append(self.now)
+        if not advanced:
+            tracks: tuple[str, ...] = ()
+        elif isinstance(advanced, tuple):
+            tracks = advanced
+        else:
+            tracks = tuple(ticket.base) if ticket else ("",)
         if tracks:
+            for track in tracks:
+                self.versions[track] = self.versions.get(track, 0) + 1
+                self.made.setdefault(track, array("q")).append(self.now)
             self.advances += 1
             self.trainer.advance()
             self.books.advanced(self.now, tracks, step)
@@ -308,6 +316,13 @@ class Loop:
         self.chance.short = free - len(got)
         return got if free == 1 else sorted(got)
 
+    def _same(self) -> Assignment:
+        """What `Algorithm.assign` does by default, one assignment for all who are sent the same vector."""
+        w, order = self.alg.params(self.state), self._order
+        if order is None or w is not order.tensors["w"]:
+            order = self._order = Assignment({"w": w})
+        return order
+
     def _select(self) -> Sequence[int]:
         fleet = self._fleet("select")
         chosen = self.alg.select(self.state, fleet)
@@ -316,7 +331,7 @@ class Loop:
         return chosen
 
     def _send(self, client: int) -> None:
-        order = self.alg.assign(self.state, client, self._fleet("assign", client))
+        order = self._same() if self._sends else self.alg.assign(self.state, client, self._fleet("assign", client))
         if not isinstance(order, Assignment):
             raise HookFailed(f"{type(self.alg).__name__}.assign returned {type(order).__name__}, not an Assignment")
         if not order.tracks:
@@ -349,7 +364,7 @@ class Loop:
             first,
             seen,
             self.now,
-            int(self.setup.samples[client]),
+            int(self._samples[client]),
             load.per_epoch,
             load.steps,
             load.steps,

@@ -70,10 +70,11 @@ class StandIn:
         self.steps = 0
         self.patient = False
         self._stats = losses(top)
+        self._n = getattr(samples, "data", samples)  # an array's memory: indexing gives plain integers
 
     def submit(self, task: int, client: int, nth: int, order: Assignment, version: int) -> Load:
         """A client is sent `order`."""
-        n, local = int(self.samples[client]), self.local
+        n, local = int(self._n[client]), self.local
         if n == 0:
             raise HookFailed(f"client {client} has no training samples and cannot be sent a task")
         per_epoch = -(-n // local.batch_size)

@@ -255,36 +255,35 @@ class World:
         return tuple(segments), None
 
     def energy_j(self, trip: Trip, client: int, end: int) -> dict[str, float]:
-        """Joules of a task up to `end`, by cause.
+        """Joules of a task up to `end`, by cause: see `energy_of`."""
+        at, spent = trip.sent, {"download": 0, "compute": 0, "offline": 0, "upload": 0}
+        for phase, stop in trip.segments:
+            stop = min(stop, end)
+            if stop > at:
+                spent[phase] += stop - at
+                at = stop
+        return dict(zip(("compute", "radio", "idle"), self.energy_of(client, **spent), strict=True))
+
+    def energy_of(
+        self, client: int, download: int, compute: int, offline: int, upload: int
+    ) -> tuple[float, float, float]:
+        """Joules (compute, radio, idle) of so many nanoseconds in each phase.
 
         compute   training power over the compute phase
         radio     what the radio adds to idle power over download and upload
         idle      idle power over every phase but compute
         """
         device, link = self.devices[self._device[client]], self.links[self._link[client]]
-        at, compute, down, up, off = trip.sent, 0, 0, 0, 0
-        for phase, stop in trip.segments:
-            stop = min(stop, end)
-            if stop > at:
-                if phase == "compute":
-                    compute += stop - at
-                elif phase == "download":
-                    down += stop - at
-                elif phase == "upload":
-                    up += stop - at
-                else:
-                    off += stop - at
-                at = stop
         down_w = up_w = device.radio_w
-        if link.radio_down_w is not None and down:
+        if link.radio_down_w is not None and download:
             down_w = link.radio_down_w[0] + link.radio_down_w[1] * _mbps(self._down[client])
-        if link.radio_up_w is not None and up:
+        if link.radio_up_w is not None and upload:
             up_w = link.radio_up_w[0] + link.radio_up_w[1] * _mbps(self._up[client])
-        return {
-            "compute": compute * device.train_w / NS,
-            "radio": (down * down_w + up * up_w) / NS,
-            "idle": (down + up + off) * device.idle_w / NS,
-        }
+        return (
+            compute * device.train_w / NS,
+            (download * down_w + upload * up_w) / NS,
+            (download + upload + offline) * device.idle_w / NS,
+        )
 
 
 def _mbps(ns_per_byte: float) -> float:

@@ -61,7 +61,9 @@ class FedBuff(Algorithm[BufferState]):
     def _add(self, state: BufferState, update: Update, weight: float, fleet: Fleet) -> Step[BufferState]:
         state.acc.add_(update.delta, alpha=weight)
         state = replace(state, total=state.total + self._base(update), got=state.got + 1)
-        return replace(self._flush(state) if self._full(state, fleet) else Step(state), weight=weight)
+        if self._full(state, fleet):
+            return replace(self._flush(state), weight=weight)
+        return Step(state, weight=weight)
 
     def _full(self, state: BufferState, fleet: Fleet) -> bool:
         return state.got >= self.buffer_size
