@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class SafaState:
     """w [P]; live [P] sum of n_k / n cache_k, the bypass included; `cache` client -> model that counts, x_0 at first;
-    `base` client -> version its local model began from; `synced` reported last round; `before` were picked in it;
-    `picks` and `extra` (clients picked last round) of this round, in order of arrival."""
+    `base` client -> version its local model began from; `synced` reported their last task; `before` were picked last
+    round; `picks` and `extra` (of `before`) arrived in this round, in order."""
 
     w: Tensor
     live: Tensor
@@ -34,8 +34,8 @@ class SafaState:
 class Safa(Algorithm[SafaState]):
     """Semi-asynchronous FL: slow clients go on with their own model while they are within the lag.
 
-        send      x to clients that reported last round or are more than `lag` versions behind; the others train on
-                  their own model, and nothing travels down
+        send      x to clients that reported their last task, or did not and are more than `lag` versions behind; the
+                  others go on with their own model, and nothing travels down
         pick      until `quota` N are picked, in order of arrival: first those not picked last round, then the rest
         cache_k <- y_k for the picked;  cache_k <- x for those that were too far behind
         x <- sum over all clients of (n_k / n) cache_k
@@ -68,11 +68,11 @@ class Safa(Algorithm[SafaState]):
 
     def launched(self, state: SafaState, clients: Sequence[int], fleet: Fleet) -> SafaState:
         self._cache(state, [(c, state.w) for c in clients if self._behind(state, c, fleet)], fleet)
-        return state
+        return replace(state, synced=state.synced - set(clients))
 
     def receive(self, state: SafaState, update: Update, fleet: Fleet) -> Step[SafaState]:
         c, item = update.client, ((update.client, update.model),)
-        state = replace(state, base={**state.base, c: update.version})
+        state = replace(state, base={**state.base, c: update.version}, synced=state.synced | {c})
         if c in state.before:
             state = replace(state, extra=state.extra + item)
         else:
@@ -86,7 +86,7 @@ class Safa(Algorithm[SafaState]):
         return {c: "cancel" for c, f in fleet.flying.items() if f.staleness > self.lag}
 
     def _behind(self, state: SafaState, client: int, fleet: Fleet) -> bool:
-        return state.base.get(client, 0) < fleet.version - self.lag
+        return client not in state.synced and state.base.get(client, 0) < fleet.version - self.lag
 
     def _cache(self, state: SafaState, items: Sequence[tuple[int, Tensor]], fleet: Fleet) -> None:
         for c, y in items:
@@ -102,8 +102,8 @@ class Safa(Algorithm[SafaState]):
         self._cache(state, picks, fleet)
         w = state.live.clone()
         self._cache(state, bypass, fleet)
-        came, picked = frozenset(c for c, _ in picks + bypass), frozenset(c for c, _ in picks)
-        return Step(SafaState(w, state.live, state.cache, state.base, came, picked), advanced=True)
+        picked = frozenset(c for c, _ in picks)
+        return Step(SafaState(w, state.live, state.cache, state.base, state.synced, picked), advanced=True)
 
     # ---- client: the local model lives on ----
     def memory(self, setup: Setup) -> dict[str, Tensor]:
