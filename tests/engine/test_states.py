@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import algorithms, experiment, personalized, plan_of
+from tiny import PERSONALIZATIONS, algorithms, experiment, personalized, plan_of
 
 from aflctl.engine.build import Experiment
 from aflctl.engine.keep import types_of
@@ -91,7 +91,7 @@ def test_the_state_of_a_selection_strategy(selection: str) -> None:
     assert parts == whole
 
 
-@pytest.mark.parametrize("personalization", [e.name for e in registry().entries("personalizations")])
+@pytest.mark.parametrize("personalization", PERSONALIZATIONS)
 def test_the_state_of_a_personalized_method(personalization: str) -> None:
     plan = plan_of("fedbuff", {"personalization": personalized(personalization)})
     whole, parts = resumed(plan, "serial")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from fakes import FakeWorld
-from quadratic import federation, model
+from quadratic import federation, hooked, model
 
 from aflctl.api import Local
 from aflctl.builtin.algorithms.fedasync import FedAsync
@@ -120,7 +120,7 @@ def test_fedbuff_of_one_less_fedasync_is_alpha_times_the_drift(alpha: float) -> 
     fresh = FedAsync(alpha=alpha, staleness="constant")
     x_v = model(run(fresh, 2))[0]
     after_async = model(run(fresh, 3))[0]
-    buffered = FedBuff(buffer_size=1, staleness="constant", server_optimizer={"lr": alpha})
+    buffered: Any = hooked(FedBuff(buffer_size=1, staleness="constant", server_optimizer={"lr": alpha}))
     s = run(fresh, 2)  # the same two arrivals, then FedBuff receives the third
     w = s.loop.state.w
     s.loop.alg, s.loop.state = buffered, BufferState(w, torch.zeros(1), buffered.server_optimizer.init(w))

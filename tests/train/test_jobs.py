@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from quadratic import Points, Quadratic
+from quadratic import Points, Quadratic, hooked
 from torch import Tensor, nn
 
 from aflctl.api import Algorithm, Assignment, Batch, DataSpec, Job, Local, Modality, Samples, Setup, Task
@@ -29,7 +29,8 @@ def points(n: int) -> list[list[float]]:
 def pool(algorithm: Algorithm[Any] | None = None, *, n: int = 10, local: Local | None = None, task: Any = None) -> Pool:
     local, task, data = local or Local(lr=0.1, batch_size=4), task or Quadratic(3), Points([points(n)])
     setup = Setup(task.layout, task.init, data.samples, 1, local)
-    kit = Kit(algorithm or FedAsync(), task, Feed(task.spec), local)
+    algorithm = algorithm or FedAsync()
+    kit = Kit(hooked(algorithm) if isinstance(task, Quadratic) else algorithm, task, Feed(task.spec), local)
     return Pool(
         kit, data, setup, Serial(kit), ClientMemory(kit.algorithm.memory(setup)),
         lambda client, nth: np.random.default_rng([client, nth]), lambda client, nth: 77 + nth,

@@ -44,6 +44,10 @@ def plan_of(algorithm: Any, changes: Mapping[str, Any] | None = None) -> Plan:
     return resolve(load({**CONFIG, "algorithm": algorithm, **NEEDS.get(name, {}), **(changes or {})}))
 
 
+PERSONALIZATIONS = [e.name for e in registry().entries("personalizations") if e.name != "blocks"]
+"""`blocks` wants data of several modalities, which digits are not."""
+
+
 def personalized(name: str) -> dict[str, Any]:
     """A personalization with what it needs on the tiny model, which has no normalisation to keep private."""
     return {"name": name, "private": ["head.bias"]} if name == "fedbn" else {"name": name}
