@@ -70,8 +70,7 @@ class FlatTask:
             del owner._buffers[attribute]
         self.running = self.buffers.clone()
         self.random = any(isinstance(m, (nn.Dropout, nn.Dropout1d, nn.Dropout2d)) and m.p > 0 for m in module.modules())
-        self._linears = [m for m in module.modules() if type(m) is nn.Linear]
-        self._head = self._linears[-1] if self._linears else None
+        self._head = next((m for m in reversed(list(module.modules())) if isinstance(m, nn.Linear)), None)
         self._training = True
         module.train()
 
@@ -144,14 +143,6 @@ class FlatTask:
             self.module.train(on)
             self._training = on
 
-    def stacking(self, on: bool) -> None:
-        """Whether linear layers use the gradient that is cheap for many rows at once."""
-        for part in self._linears:
-            if on:
-                part.__dict__["forward"] = _stacked_linear.__get__(part)
-            else:
-                part.__dict__.pop("forward", None)
-
     def _bind(self, w: Tensor) -> None:
         self._put([p.view(s) for p, s in zip(torch.split(w, self._sizes), self._shapes)])
 
@@ -163,57 +154,6 @@ class FlatTask:
             for owner, attribute, size, shape in self._buffers:
                 owner.__dict__[attribute] = self.running[at : at + size].view(shape)
                 at += size
-
-
-class _Rows(torch.autograd.Function):
-    """K linear layers at once: x [K, B, I], weight [K, O, I], bias [K, O]; the weight's gradient as G^T x."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        y = torch.bmm(x, weight.transpose(1, 2))
-        return y if bias is None else y.add_(bias.unsqueeze(1))
-
-    @staticmethod
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, Tensor, Tensor | None]:
-        x, weight = ctx.saved_tensors
-        back = torch.bmm(g, weight) if ctx.needs_input_grad[0] else None
-        return back, torch.bmm(g.transpose(1, 2), x), g.sum(1) if ctx.needs_input_grad[2] else None
-
-
-class _Linear(torch.autograd.Function):
-    """`F.linear` that becomes `_Rows` under vmap, whose weight gradient is up to four times cheaper than torch's."""
-
-    @staticmethod
-    def forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        return F.linear(x, weight, bias)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs[:2])
-
-    @staticmethod
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """For hooks that take gradients themselves, inside the vmap; else the gradient is that of `_Rows`."""
-        x, weight = ctx.saved_tensors
-        return g @ weight, g.t() @ x, g.sum(0) if ctx.needs_input_grad[2] else None
-
-    @staticmethod
-    def vmap(
-        info: Any, in_dims: tuple[int | None, ...], x: Tensor, weight: Tensor, bias: Tensor | None
-    ) -> tuple[Tensor, int]:
-        k = info.batch_size
-        rows = [
-            None if t is None else t.expand(k, *t.shape) if d is None else t.movedim(d, 0)
-            for t, d in zip((x, weight, bias), in_dims, strict=True)
-        ]
-        return _Rows.apply(*rows), 0  # type: ignore[no-untyped-call]
-
-
-def _stacked_linear(self: nn.Linear, x: Tensor) -> Tensor:
-    if x.dim() != 2:
-        return F.linear(x, self.weight, self.bias)
-    return _Linear.apply(x, self.weight, self.bias)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def mean_loss(logits: Tensor, batch: Batch) -> Tensor:

@@ -8,7 +8,7 @@ trains over one stacked block per parameter, others over [K, P] through `torch.f
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,7 +16,9 @@ from torch import Tensor
 from torch.func import vmap
 
 from aflctl.api import Batch, Job, overrides
+from aflctl.train.executors.rowwise import rowwise
 from aflctl.train.jobs import Kit, Spec, Trained, train
+from aflctl.train.modal import thinned
 from aflctl.train.optimizers import clip_, optimizer
 from aflctl.train.task import aligned, mean_loss
 
@@ -125,11 +127,7 @@ class Stack:
         task = self.kit.task
         task.training(True)
         task.running = task.buffers
-        task.stacking(True)
-        try:
-            (self._blocks if plain else self._vectors)()
-        finally:
-            task.stacking(False)
+        (self._blocks if plain else self._vectors)()
         flat, at = torch.cat(self.values).tolist(), 0
         for values in self.values:
             for r in range(len(values)):
@@ -143,7 +141,7 @@ class Stack:
         w, memory = self._begin()
         blocks = [b.contiguous() for b in task.cut(w)]
         rules = [optimizer(local, b) for b in blocks]
-        forward = vmap(task.logits_of)
+        forward = self._forward()
         k = len(self.specs)
         for t in range(self.steps[0]):
             if (now := self.active(t)) < k:
@@ -153,7 +151,7 @@ class Stack:
                     rule.keep(k)
             leaves = [b.detach().requires_grad_() for b in blocks]
             batch = self.batches.at(t, k)
-            values = mean_loss(forward(leaves, batch.x, batch.present), batch)
+            values = mean_loss(forward(leaves, batch), batch)
             grads = list(torch.autograd.grad(values.sum(), leaves))
             if local.clip_norm is not None:
                 norms = torch.stack([g.reshape(k, -1).square().sum(1) for g in grads]).sum(0).sqrt()
@@ -177,6 +175,7 @@ class Stack:
         own_direction, corrects = overrides(algorithm, "direction"), overrides(algorithm, "grad")
         projects = overrides(algorithm, "project")
         rule, k = optimizer(local, w), len(self.specs)
+        forward = None if overrides(algorithm, "loss") else self._forward()
         lossy = vmap(lambda p, batch, job: algorithm.loss(task, p, batch, job))
         for t in range(self.steps[0]):
             if (now := self.active(t)) < k:
@@ -189,7 +188,10 @@ class Stack:
                 g, memory, values = g.detach(), {n: m.detach() for n, m in memory.items()}, values.detach()
             else:
                 leaf = w.detach().requires_grad_()
-                values = lossy(leaf, batch, job)
+                if forward is None:
+                    values = lossy(leaf, batch, job)
+                else:
+                    values = mean_loss(forward(task.cut(leaf), batch), batch)
                 (g,) = torch.autograd.grad(values.sum(), leaf)
                 if corrects:
                     g = vmap(algorithm.grad)(g, w, job)
@@ -222,6 +224,15 @@ class Stack:
             w, memory = job.sent["w"], stacked
         return w.detach().clone(memory_format=torch.contiguous_format), memory
 
+    def _forward(self) -> Callable[[Sequence[Tensor], Batch], Tensor]:
+        """(pieces [K, ...], batch) -> logits [K, B, classes]."""
+        task = self.kit.task
+        direct = rowwise(task.module, list(task.layout)) if not task.modal else None
+        if direct is not None:
+            return lambda pieces, batch: direct(pieces, batch.x)
+        mapped = vmap(task.logits_of)
+        return lambda pieces, batch: mapped(list(pieces), batch.x, batch.present)
+
     def _job(self, t: int, k: int, memory: dict[str, Tensor]) -> Job:
         sent = self._sent = {n: v[:k] for n, v in self._sent.items()}
         column = self._columns[:, :k]
@@ -246,12 +257,18 @@ class Batches:
         longest, width = max(s.steps for s in specs), max(min(s.batch_size, s.samples) for s in specs)
         rows = torch.zeros(longest, len(specs), width, dtype=torch.int64)
         mask = torch.zeros(longest, len(specs), width)
+        self.seen: Tensor | None = None
         shift, shared = 0, all(s.data.y is self.data.y for s in specs)
         for r, s in enumerate(specs):
             at, there = padded(s, width)
             rows[: s.steps, r] = (at if s.data.rows is None else s.data.rows[at]) + shift
             mask[: s.steps, r] = there
             shift += 0 if shared else len(s.data.y)
+            if s.seen is not None:
+                if self.seen is None:
+                    self.seen = torch.ones(longest, len(specs), width, s.seen.shape[-1])
+                epochs = torch.arange(s.steps) // s.per_epoch
+                self.seen[: s.steps, r] = s.seen.cpu()[epochs.unsqueeze(1), at.cpu()]
         if not shared:
             self.data = joined(specs)
         counts = [sum(1 for s in specs if s.steps > t) for t in range(longest)]
@@ -265,7 +282,8 @@ class Batches:
         shape = rows.shape
         wide = tuple(p.view(*shape, *p.shape[1:]) for p in x) if isinstance(x, tuple) else x.view(*shape, *x.shape[1:])
         mask = self.feed.ones(*shape) if self.full[t] else self.mask[t, :k]
-        return Batch(wide, y.view(shape), mask, present.view(*shape, -1))
+        batch = Batch(wide, y.view(shape), mask, present.view(*shape, -1))
+        return thinned(batch, None if self.seen is None else self.seen[t, :k].to(self.feed.device))
 
 
 def whole(feed: Feed, specs: Sequence[Spec]) -> Batch:
