@@ -4,78 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from aflctl.report import drawing
+from aflctl.report.drawing import CAUSE_COLOURS, COLOURS, INK, PALE
 from aflctl.report.histogram import binned, bins, doubling, names
 from aflctl.report.statistics import by_device, counts_of
-from aflctl.runs.atomic import replacing
 from aflctl.runs.records import CAUSES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
     from aflctl.runs.load import Run
 
-# Okabe and Ito's colours in an order in which neighbours differ in lightness too
-COLOURS = ("#0072B2", "#E69F00", "#F0E442", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")
-CAUSE_COLOURS = dict(zip(CAUSES, ("#555555", "#56B4E9", "#0072B2", "#F0E442", "#D55E00")))
-INK, PALE = "#222222", "#DDDDDD"
-DPI = 150
 BARS = 24
-
-
-def _figure(panels: int, ratios: Sequence[float] | None = None, share_y: bool = False) -> tuple[Figure, list[Axes]]:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9.0, 3.4), dpi=DPI, facecolor="white")
-    found = figure.subplots(1, panels, width_ratios=ratios, sharey=share_y, squeeze=False)[0]
-    for axes in found:
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.spines[["left", "bottom"]].set_color(INK)
-        axes.tick_params(labelsize=9, colors=INK, length=3)
-        axes.grid(axis="y", color=PALE, linewidth=0.6)
-        axes.set_axisbelow(True)
-    return figure, list(found)
-
-
-def _say(axes: Axes, title: str, x: str, y: str) -> None:
-    axes.set_title(title, fontsize=10, loc="left", color=INK)
-    axes.set_xlabel(x, fontsize=9, color=INK)
-    axes.set_ylabel(y, fontsize=9, color=INK)
-
-
-def _save(figure: Figure, path: Path) -> None:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    FigureCanvasAgg(figure)
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format="png", metadata={"Software": None})
-
-
-def _empty(axes: Axes, text: str) -> None:
-    axes.text(0.5, 0.5, text, ha="center", va="center", transform=axes.transAxes, fontsize=9, color=INK)
-    axes.grid(False)
-
-
-def _legend(axes: Axes, **more: Any) -> None:
-    axes.legend(fontsize=8, frameon=False, labelcolor=INK, handlelength=1.2, **more)
-
-
-def _time_unit(longest_s: float) -> tuple[float, str]:
-    """Divisor and name of the unit in which a run of this length is drawn."""
-    for limit, divisor, name in ((300.0, 1.0, "s"), (4 * 3600.0, 60.0, "min"), (4 * 86400.0, 3600.0, "h")):
-        if longest_s <= limit:
-            return divisor, name
-    return 86400.0, "d"
 
 
 def curve(run: Run, path: Path) -> None:
     """Accuracy over virtual time and over updates, from metrics.csv."""
     metrics = run.columns("metrics")
-    figure, (left, right) = _figure(2, share_y=True)
+    figure, (left, right) = drawing.figure(2, share_y=True)
     kept = [i for i, value in enumerate(metrics["accuracy"]) if value is not None]
-    divisor, unit = _time_unit(max(metrics["virtual_s"], default=0.0))
+    divisor, unit = drawing.time_unit(max(metrics["virtual_s"], default=0.0))
     series = {"accuracy": "global model", "personal_accuracy": "personal models"}
     drawn = [(name, text) for name, text in series.items() if name in metrics]
     for axes, xs in ((left, [t / divisor for t in metrics["virtual_s"]]), (right, metrics["update"])):
@@ -88,9 +38,9 @@ def curve(run: Run, path: Path) -> None:
             )
         axes.set_xlim(left=0)
         if not kept:
-            _empty(axes, "no evaluation")
-    _say(left, "Test accuracy over virtual time", f"virtual time ({unit})", "accuracy (%)")
-    _say(right, "and over updates", "updates used", "")
+            drawing.empty(axes, "no evaluation")
+    drawing.say(left, "Test accuracy over virtual time", f"virtual time ({unit})", "accuracy (%)")
+    drawing.say(right, "and over updates", "updates used", "")
     if kept:
         best = max(kept, key=lambda i: metrics["accuracy"][i])
         top = 100 * metrics["accuracy"][best]
@@ -100,9 +50,9 @@ def curve(run: Run, path: Path) -> None:
         text = f"final {100 * metrics['accuracy'][kept[-1]]:.1f} %, best {top:.1f} %"
         right.text(0.98, 0.05, text, ha="right", transform=right.transAxes, fontsize=9, color=INK)
     if len(drawn) > 1:
-        _legend(left, loc="lower right")
+        drawing.legend(left, loc="lower right")
     figure.subplots_adjust(left=0.07, right=0.985, bottom=0.15, top=0.9, wspace=0.06)
-    _save(figure, path)
+    drawing.save(figure, path)
 
 
 def _classes(names: Sequence[str]) -> dict[str, str]:
@@ -115,17 +65,17 @@ def staleness(run: Run, path: Path) -> None:
     counts = counts_of(run.columns("staleness"))
     every: Mapping[int, int] = counts.get(("all", "all"), {})
     devices = sorted(group.removeprefix("device:") for group, cause in counts if cause == "all" and group != "all")
-    figure, (left, right) = _figure(2, ratios=(1.25, 1))
-    _say(left, "Staleness of used updates", "staleness (versions)", "updates")
-    _say(right, "What made it", "mean staleness (versions)", "")
+    figure, (left, right) = drawing.figure(2, ratios=(1.25, 1))
+    drawing.say(left, "Staleness of used updates", "staleness (versions)", "updates")
+    drawing.say(right, "What made it", "mean staleness (versions)", "")
     if not sum(every.values()):
-        _empty(left, "no update was used")
-        _empty(right, "no update was used")
+        drawing.empty(left, "no update was used")
+        drawing.empty(right, "no update was used")
     else:
         _by_device(left, counts, devices)
         _by_cause(right, counts, devices)
     figure.subplots_adjust(left=0.07, right=0.985, bottom=0.15, top=0.9, wspace=0.34)
-    _save(figure, path)
+    drawing.save(figure, path)
 
 
 def _by_device(axes: Axes, counts: Mapping[tuple[str, str], Mapping[int, int]], devices: Sequence[str]) -> None:
@@ -154,7 +104,7 @@ def _by_device(axes: Axes, counts: Mapping[tuple[str, str], Mapping[int, int]], 
     told = names(ranges)
     step = 1 if max(map(len, told)) * len(told) <= 45 else -(-max(map(len, told)) * len(told) // 45)
     axes.set_xticks(list(places)[::step], told[::step])
-    _legend(axes, loc="upper right")
+    drawing.legend(axes, loc="upper right")
 
 
 def _by_cause(axes: Axes, counts: Mapping[tuple[str, str], Mapping[int, int]], devices: Sequence[str]) -> None:
@@ -176,30 +126,30 @@ def _by_cause(axes: Axes, counts: Mapping[tuple[str, str], Mapping[int, int]], d
     axes.grid(False)
     axes.grid(axis="x", color=PALE, linewidth=0.6)
     if any(starts):
-        _legend(axes, loc="upper center", ncols=5, columnspacing=0.9, handletextpad=0.4, borderaxespad=0.1)
+        drawing.legend(axes, loc="upper center", ncols=5, columnspacing=0.9, handletextpad=0.4, borderaxespad=0.1)
 
 
 def participation(run: Run, path: Path) -> None:
     """How often which client's update was used, from clients.csv, and each device class's share."""
     clients = run.columns("clients")
-    figure, (left, right) = _figure(2, ratios=(1.6, 1))
+    figure, (left, right) = drawing.figure(2, ratios=(1.6, 1))
     order = sorted(range(clients.rows), key=lambda i: -clients["used"][i])
     n = (run.summary.get("participation") or {}).get("clients") or clients.rows
-    _say(
+    drawing.say(
         left,
         f"Updates used per client ({clients.rows:,} of {n:,} took part)",
         "clients, by number of updates",
         "updates used",
     )
-    _say(right, "Shares of the device classes", "share of all (%)", "")
+    drawing.say(right, "Shares of the device classes", "share of all (%)", "")
     if not clients.rows:
-        _empty(left, "nobody took part")
-        _empty(right, "nobody took part")
+        drawing.empty(left, "nobody took part")
+        drawing.empty(right, "nobody took part")
     else:
         _per_client(left, [clients["used"][i] for i in order], [clients["device"][i] for i in order])
         _per_class(right, by_device(clients))
     figure.subplots_adjust(left=0.07, right=0.985, bottom=0.15, top=0.9, wspace=0.3)
-    _save(figure, path)
+    drawing.save(figure, path)
 
 
 def _per_client(axes: Axes, used: Sequence[int], devices: Sequence[str]) -> None:
@@ -215,7 +165,7 @@ def _per_client(axes: Axes, used: Sequence[int], devices: Sequence[str]) -> None
     axes.set_ylim(bottom=0)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
-    _legend(axes, loc="upper right", markerscale=3 if len(used) > 400 else 1)
+    drawing.legend(axes, loc="upper right", markerscale=3 if len(used) > 400 else 1)
 
 
 def _per_class(axes: Axes, classes: Mapping[str, Mapping[str, int]]) -> None:
@@ -243,4 +193,4 @@ def _per_class(axes: Axes, classes: Mapping[str, Mapping[str, int]]) -> None:
     axes.set_ylim(-0.5, len(order) + 0.1)
     axes.grid(False)
     axes.grid(axis="x", color=PALE, linewidth=0.6)
-    _legend(axes, loc="upper center", ncols=3, columnspacing=0.9, handletextpad=0.4, borderaxespad=0.1)
+    drawing.legend(axes, loc="upper center", ncols=3, columnspacing=0.9, handletextpad=0.4, borderaxespad=0.1)
