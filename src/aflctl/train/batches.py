@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from aflctl.api import Batch, Samples
+from aflctl.train.modal import masked
 
 if TYPE_CHECKING:
     from aflctl.api import DataSpec, Modality
@@ -57,7 +58,10 @@ class Feed:
             if samples.present is None
             else samples.present.index_select(0, rows).to(torch.float32)
         )
-        return (parts if self._modalities > 1 else parts[0]), samples.y.index_select(0, rows), present
+        y = samples.y.index_select(0, rows)
+        if self._modalities == 1:
+            return parts[0], y, present
+        return (parts if samples.present is None else masked(parts, present)), y, present
 
     def ones(self, *shape: int) -> Tensor:
         """A shared constant."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from aflctl.api import Algorithm, Batch, Job, Local, Samples
+from aflctl.train.modal import thinned
 from aflctl.train.steps import steps_of
 from aflctl.train.task import aligned
 
@@ -28,6 +29,7 @@ class Spec:
     steps   those that count; a recall or early stopping lowers it, even while the job runs
     key     seed of this task's dropout masks, for models that have dropout
     marks   keep a snapshot at each epoch's end, for recalls
+    seen    [epochs, n, M] which modalities of a sample are seen in an epoch; None = all that are there
     """
 
     task: int
@@ -46,6 +48,7 @@ class Spec:
     buffers: Tensor
     patience: int | None = None
     marks: bool = False
+    seen: Tensor | None = None
 
     @property
     def samples(self) -> int:
@@ -56,6 +59,10 @@ class Spec:
         """[<= B] positions of step t's batch."""
         epoch, k = divmod(t, self.per_epoch)
         return self.order[epoch, k * self.batch_size : (k + 1) * self.batch_size]
+
+    def seen_at(self, t: int) -> Tensor | None:
+        """[<= B, M] what step t's batch shows."""
+        return None if self.seen is None else self.seen[t // self.per_epoch].index_select(0, self.at(t))
 
 
 @dataclass(slots=True)
@@ -116,7 +123,7 @@ def _train(kit: Kit, spec: Spec) -> Trained:
             epoch, lr = epoch + 1, spec.lr[min(epoch + 1, len(spec.lr) - 1)]
             job = job._replace(lr=scalar(lr), epoch=scalar(epoch))
         job = job._replace(step=counter[t])
-        batch = feed.batch(spec.data, spec.at(t))
+        batch = thinned(feed.batch(spec.data, spec.at(t)), spec.seen_at(t))
         value, job = steps.step(batch, job, lr)
         losses.append(value)
         last = t + 1 == spec.planned

@@ -36,9 +36,10 @@ class Pool:
         memory: ClientMemory,
         order_rng: Callable[[int, int], np.random.Generator],
         task_key: Callable[[int, int], int],
+        seen: Callable[[int, int, int, int], Tensor | None] = lambda client, nth, n, epochs: None,
     ) -> None:
         self.kit, self.data, self.setup, self.executor, self.memory = kit, data, setup, executor, memory
-        self.order_rng, self.task_key = order_rng, task_key
+        self.order_rng, self.task_key, self.seen = order_rng, task_key, seen
         self.open: dict[int, Spec] = {}
         self.ready: dict[int, Trained] = {}
         self.kept: dict[int, tuple[int, dict[str, Tensor], Tensor, Tensor]] = {}
@@ -82,6 +83,8 @@ class Pool:
             order.patience,
             self._recalls,
         )
+        hidden = self.seen(client, nth, n, epochs)
+        spec.seen = None if hidden is None else hidden.to(device)
         self.open[task] = spec
         wire = 4 * (self.kit.task.buffers.numel() - self._places.numel())
         down = _bytes(tensors) + wire if order.down_bytes is None else order.down_bytes
@@ -160,7 +163,7 @@ class Pool:
         """Open jobs (without what follows from their streams), memories, running statistics, results made ahead."""
         kept = (
             "client", "nth", "sent", "memory", "lr", "per_epoch", "batch_size", "planned", "steps", "key", "buffers",
-            "patience", "marks", "samples",
+            "patience", "marks", "samples", "seen",
         )  # fmt: skip
         return {
             "open": {task: {name: getattr(spec, name) for name in kept} for task, spec in self.open.items()},
