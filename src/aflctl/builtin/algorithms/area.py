@@ -29,7 +29,8 @@ class Area(Algorithm[AreaState]):
         server:  acc <- acc + u;  every `buffer_size` = B arrivals:  x <- x + acc / N,  acc <- 0
 
     The divisor is N, not B. N (x - x_0) + acc = sum_i (m_i - x_0) at all times, so x is the mean of what the clients
-    reported last, whatever their speeds; the server keeps no table. `correction` picks the author's siblings:
+    reported last, whatever their speeds; who never reported counts with x_0. The server keeps no table. `correction`
+    picks the author's siblings:
 
         models      as above
         gradients   m_i is the last y - x_b, u = (y - x_b) - m_i, acc is never reset: each flush applies the table mean

@@ -32,8 +32,9 @@ class AsoFed(Algorithm[AsoState]):
                  with `features`, on the first layer:  a_ij = exp|x_ij| / sum_j exp|x_ij|,  x_ij <- a_ij x_ij
 
     w_k old is the model the client reported last (x_0 at first), so without `features` x = sum_k (n_k / n) w_k at all
-    times. h, v (zeros) and w_k stay with the client; it uploads the difference. r_k = max(1, ln(mean seconds of k's
-    tasks)) where `dynamic_steps`. n_k and n are the current sample counts. A version is an arrival.
+    times, and a client never heard holds x back. h, v (zeros) and w_k stay with the client; it uploads the difference.
+    r_k = max(1, ln(mean seconds of k's tasks)) where `dynamic_steps`. n_k and n are the current sample counts. A
+    version is an arrival.
 
     Source: Chen, Ning, Slawski, Rangwala, Asynchronous Online Federated Learning for Edge Devices with Non-IID Data,
     IEEE BigData 2020 (arXiv 1911.02134).

@@ -24,7 +24,7 @@ class Central(Algorithm[CentralState]):
         x <- y,   y = local training from x on all training samples
 
     `pools` asks the engine for a federation of one client that holds every training sample; the rest is the ordinary
-    course of things: one task is `local.epochs` passes over the pooled data, one version, one update.
+    course of things: one update is `local.epochs` passes over all the data, so `stop.updates` wants to be small.
 
     Deviations: as for every method the optimizer is made anew for each task, so momentum does not outlive a task.
     """

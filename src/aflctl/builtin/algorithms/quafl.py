@@ -40,7 +40,8 @@ class Quafl(Algorithm[QuaflState]):
 
     Source: Zakerinia, Talaei, Nadiradze, Alistarh, Communication-Efficient Federated Learning With Data and Client
     Heterogeneity, AISTATS 2024; authors' code. Deviations: the k_i steps happen between polls; they are trained at the
-    poll and the clock does not charge them again, so their energy is missing. Rounding is to nearest, not random.
+    poll with compute share 0, so their energy is missing while a device's fixed time per step is charged at the poll.
+    Rounding is to nearest, not random.
     """
 
     # Authors: 20 clients, polled 5, steps 5, bits 14, side 1e-4; MNIST local {lr: 0.01}, Fashion-MNIST {lr: 0.001}.

@@ -54,6 +54,7 @@ class Ringleader(Algorithm[RingleaderState]):
     model next, and a round trip separates two of its gradients, where the paper's workers compute without pause.
     """
 
+    # Theory (from memory): local.lr about 1 / (8 N L). 60 clients on digits: local.lr 0.05 needs lr 0.2.
     # Authors, MNIST and Fashion-MNIST, Dirichlet 0.1: 100 clients, MLP of 128, batch 4.
     evidence: ClassVar[str] = "secondary: simulation code believed to be the authors'; schedule simulated anew"
 

@@ -42,7 +42,8 @@ class Safa(Algorithm[SafaState]):
         then cache_k <- y_k for those that arrived and were not picked: they count one round later
 
     A round ends when the quota is filled or nobody is in flight; who is then more than `lag` versions behind is
-    stopped. Meant for clients.concurrency = clients.count. Server memory: one model per client. A version is a round.
+    stopped. A client never heard counts with x_0 and holds x back. Meant for clients.concurrency = clients.count.
+    Server memory: one model per client. A version is a round.
 
     Source: Wu, He, Lin, Mao, Maple, Jarvis, SAFA, IEEE Trans. Computers 70(5), 2021; authors' code. Deviations: the
     authors simulate rounds with crash probabilities; here who is late follows from the clock.
