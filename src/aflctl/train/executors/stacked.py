@@ -164,7 +164,7 @@ class Stack:
             for r in self._marked(t, k):
                 self.out[r].marks[t + 1] = (
                     aligned(torch.cat([b[r].reshape(-1) for b in blocks])),
-                    {n: m[r] for n, m in memory.items()},
+                    {n: m[r].clone() for n, m in memory.items()},
                     self.specs[r].buffers,
                 )
 
