@@ -27,10 +27,34 @@ def run(
     jobs: Annotated[
         int, typer.Option("--jobs", metavar="N", min=1, help="Runs at once, where a configuration has many.")
     ] = 1,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Of many runs: list them, and estimate how long this machine would take."),
+    ] = False,
+    engine: Annotated[
+        str, typer.Option("--engine", metavar="ENGINE", help="Where many runs are executed: local or slurm.")
+    ] = "local",
+    slurm: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(
+            "--slurm",
+            metavar="KEY=VALUE",
+            help="An option for submitit, as in timeout_min=60. May be repeated.",
+            show_default=False,
+        ),
+    ] = None,
     json: JsonOption = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no tables: errors only.")] = False,
 ) -> None:
-    """Run an experiment. The same configuration, code and data land in the same directory."""
+    """Run an experiment. The same configuration, code and data land in the same directory.
+
+    A configuration with `matrix:` is many runs: those that are missing are executed, then all are compared.
+    """
     from aflctl.cli.running import run_and_tell
 
-    run_and_tell(config, set_ or (), {"seed": seed}, runs_dir=runs_dir, rerun=rerun, json=json, quiet=quiet)
+    code = run_and_tell(
+        config, set_ or (), {"seed": seed}, jobs=jobs, runs_dir=runs_dir, rerun=rerun, dry_run=dry_run, engine=engine,
+        slurm=slurm or (), json=json, quiet=quiet,
+    )  # fmt: skip
+    if code:
+        raise typer.Exit(code)

@@ -50,12 +50,41 @@ def run_and_tell(
     sets: Sequence[str],
     flags: Mapping[str, object],
     *,
+    jobs: int = 1,
+    runs_dir: Path | None,
+    rerun: bool,
+    dry_run: bool = False,
+    engine: str = "local",
+    slurm: Sequence[str] = (),
+    json: bool,
+    quiet: bool,
+) -> int:
+    """The body of `aflctl run`; returns the exit code."""
+    from aflctl.config.matrix import is_matrix
+    from aflctl.errors import UserError
+
+    if engine not in ("local", "slurm"):
+        raise UserError(f"there is no engine {engine!r}", where="--engine", hint="use local or slurm")
+    if is_matrix(config, sets) or dry_run or engine == "slurm":
+        from aflctl.cli import suite
+
+        return suite.run_and_tell(
+            config, sets, flags, jobs=jobs, runs_dir=runs_dir, rerun=rerun, dry_run=dry_run,
+            engine="slurm" if engine == "slurm" else "local", slurm=slurm, json=json, quiet=quiet,
+        )  # fmt: skip
+    _one(config, sets, flags, runs_dir, rerun, json, quiet)
+    return 0
+
+
+def _one(
+    config: str | None,
+    sets: Sequence[str],
+    flags: Mapping[str, object],
     runs_dir: Path | None,
     rerun: bool,
     json: bool,
     quiet: bool,
 ) -> None:
-    """The body of `aflctl run`."""
     from aflctl.engine import run
 
     teller = Teller(quiet or json)

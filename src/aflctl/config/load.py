@@ -23,6 +23,10 @@ from aflctl.config.source import Origin, Source, presets, read
 
 __all__ = ["Loaded", "Origin", "json_schema", "load", "presets", "to_yaml"]
 
+MATRIX = "matrix"
+SEVERAL = frozenset((MATRIX, "include", "exclude"))
+"""Keys of a file that is many runs; see `config.matrix`."""
+
 Check = Callable[[Config, Path], Iterable[errors.Problem]]
 
 
@@ -60,8 +64,21 @@ def load(
     schema is content. Raises ConfigError with all problems, UnknownName where there is no such file or
     preset, PluginBroken where a named plug-in does not load and nothing else is wrong.
     """
+    return load_source(read(source), sets, flags, registry, checks)
+
+
+def load_source(
+    given: Source,
+    sets: Sequence[str] = (),
+    flags: Mapping[str, object] | None = None,
+    registry: plugins.Registry | None = None,
+    checks: Sequence[Check] = (),
+) -> Loaded:
+    """As `load`, of data that are read already; `given` is used up."""
     registry = registry or plugins.registry()
-    given = read(source)
+    for key in given.data.keys() & SEVERAL:
+        given.problems.append(_many(given, key))
+        del given.data[key]
     spread_lists(given)
     for text in sets:
         apply_set(given, text)
@@ -126,6 +143,14 @@ def _said(config: Config) -> dict[str, Any]:
         return result
 
     return without_none(data, ())
+
+
+def _many(given: Source, key: str) -> errors.Problem:
+    where = check.place(given.origins, (key,))
+    if key != MATRIX:
+        return errors.Problem(key, "belongs inside matrix", where, f"write it below 'matrix:', as matrix.{key}")
+    hint = "aflctl run executes them all; for one of them, write its values without the matrix"
+    return errors.Problem(key, "makes this many runs, and one is wanted here", where, hint)
 
 
 def _sound_part(data: Mapping[str, Any], found: Iterable[errors.Problem]) -> Config | None:

@@ -20,6 +20,7 @@ from aflctl.runs.rundir import RunDir, read_json
 if TYPE_CHECKING:
     from aflctl.engine.build import Experiment
     from aflctl.engine.drive import Progress
+    from aflctl.engine.opened import Opened
 
 RUNS_DIR = "runs"
 
@@ -54,13 +55,26 @@ def run(
     `begun` is told the run's directory and a note before training starts, `progress` each evaluation.
     """
     loaded = load(source, sets=sets, flags=flags or {}, checks=CHECKS)
+    return run_loaded(loaded, runs_dir=runs_dir, rerun=rerun, progress=progress, begun=begun)
+
+
+def run_loaded(
+    loaded: Loaded,
+    *,
+    runs_dir: str | Path | None = None,
+    rerun: bool = False,
+    progress: Callable[[Progress], None] | None = None,
+    begun: Callable[[Path, str], None] | None = None,
+    opened: Opened | None = None,
+) -> RunResult:
+    """As `run`, of a configuration that is loaded already; `opened` keeps datasets open from run to run."""
     plan = resolve(loaded)
     import torch
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return _run(loaded, plan, sets, runs_root(runs_dir), rerun, progress, begun)
+        return _run(loaded, plan, runs_root(runs_dir), rerun, progress, begun, opened)
     except KeyboardInterrupt:
         raise Interrupted(
             "stopped at once", hint="the same command continues this run from its last checkpoint"
@@ -72,11 +86,11 @@ def run(
 def _run(
     loaded: Loaded,
     plan: Plan,
-    sets: Sequence[str],
     root: Path,
     rerun: bool,
     progress: Callable[[Progress], None] | None,
     begun: Callable[[Path, str], None] | None,
+    opened: Opened | None,
 ) -> RunResult:
     from aflctl.data import folder as data_folder
     from aflctl.engine.build import federate
@@ -87,13 +101,8 @@ def _run(
     started = time.perf_counter()
     luggage = gather(plan, loaded.base)
     plan = luggage.plan
-    data = federate(plan, data_folder())
-    prints = {
-        "config": plan.digest,
-        "code": provenance.code_fingerprint(__version__, plan.source_hashes),
-        "data": data.fingerprint,
-        "fleet": luggage.fleet,
-    }
+    data = federate(plan, data_folder(), opened)
+    prints = fingerprints(plan, data, luggage.fleet)
     identity = provenance.identity(*prints.values())
     prints["trunk"] = config_digest(plan.config, "stop")
     with RunDir.open(root, plan.label, identity, rerun=rerun) as rundir:
@@ -113,8 +122,18 @@ def _run(
         if begun is not None:
             begun(rundir.path, note)
         loaded_s = time.perf_counter() - started
-        _execute(loaded, plan, data, rundir, prints, identity, sets, progress, loaded_s, saved)
+        _execute(loaded, plan, data, rundir, prints, identity, progress, loaded_s, saved)
         return RunResult(rundir.path, read_json(rundir.file("summary.json")) or {}, True, note)
+
+
+def fingerprints(plan: Plan, data: Any, fleet: str) -> dict[str, str]:
+    """What the identity of a run is made from."""
+    return {
+        "config": plan.digest,
+        "code": provenance.code_fingerprint(__version__, plan.source_hashes),
+        "data": data.fingerprint,
+        "fleet": fleet,
+    }
 
 
 def _execute(
@@ -124,7 +143,6 @@ def _execute(
     rundir: RunDir,
     prints: Mapping[str, str],
     identity: str,
-    sets: Sequence[str],
     progress: Callable[[Progress], None] | None,
     loaded_s: float,
     saved: dict[str, Any] | None,
@@ -143,7 +161,8 @@ def _execute(
         rundir.write_json(
             "provenance.json",
             provenance.collect(
-                identity=identity, fingerprints=prints, seeds=plan.seeds, origins=loaded.origins, overrides=list(sets),
+                identity=identity, fingerprints=prints, seeds=plan.seeds, origins=loaded.origins,
+                overrides=list(loaded.sets),
                 plugins=plan.source_hashes, distributions=list(plan.distributions), executor=x.executor, threads=1,
                 folder=loaded.base, history=rundir.history,
             ),
@@ -233,4 +252,4 @@ def _left(plan: Plan, rundir: RunDir) -> tuple[dict[str, Any] | None, str]:
     return saved, f"continuing an attempt that was {rundir.before}, from update {saved['loop']['used']}"
 
 
-__all__ = ["AflctlError", "RunResult", "run", "runs_root"]
+__all__ = ["AflctlError", "RunResult", "run", "run_loaded", "runs_root"]

@@ -20,6 +20,7 @@ from aflctl.runs import provenance
 
 if TYPE_CHECKING:
     from aflctl.config.schema import Stop
+    from aflctl.engine.opened import Opened
     from aflctl.engine.rehearsal import Rehearsal, Scene
     from aflctl.plan import Plan
     from aflctl.sim.loop import Loop
@@ -157,6 +158,26 @@ def _plan(
     }
     store(path, document, scene, rehearsal, recorder)
     return PlanResult(path, document)
+
+
+def host_seconds(plan: Plan, base: Path, opened: Opened | None = None) -> float:
+    """How long a run would take on this machine; nothing is stored."""
+    import torch
+
+    from aflctl.data import folder as data_folder
+    from aflctl.engine.build import federate
+    from aflctl.engine.host_time import Company, estimate
+    from aflctl.engine.rehearsal import Scene
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        scene = Scene.of(plan, federate(plan, data_folder(), opened), base)
+        company = Company(plan, scene)
+        rehearsal, course, _ = _rehearse(scene, None, company, None)
+        return float(estimate(scene, rehearsal, course, company)["run_s"])
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _rehearse(
