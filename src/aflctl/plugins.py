@@ -42,7 +42,7 @@ BASES: dict[str, str] = {
 """Kind -> class of `aflctl.api` that its plug-ins extend."""
 
 RESERVED: dict[str, tuple[str, ...]] = {
-    "datasets": ("name", "params", "partition", "test_fraction"),
+    "datasets": ("name", "params", "partition", "test_fraction", "merge_test", "stream"),
     "models": ("name", "params", "fusion"),
 }
 """Keys that stand beside the parameters in a configuration, and so cannot be parameters; elsewhere name and params."""

@@ -27,7 +27,10 @@ LISTS: tuple[Keys, ...] = (("personalization",), ("fleet", "availability"))
 ALTERNATIVES: tuple[Keys, ...] = (("evaluate", "every"), ("checkpoint", "every"))
 """Mappings with exactly one key."""
 
-BESIDE: dict[Keys, tuple[str, ...]] = {("dataset",): ("partition", "test_fraction"), ("model",): ("fusion",)}
+BESIDE: dict[Keys, tuple[str, ...]] = {
+    ("dataset",): ("partition", "test_fraction", "merge_test", "stream"),
+    ("model",): ("fusion",),
+}
 """Keys of a place that belong to the configuration, not to the plug-in that it names."""
 
 

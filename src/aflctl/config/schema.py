@@ -69,11 +69,36 @@ class PluginRef(Section):
         return tuple(k for k in cls.model_fields if k != "params")
 
 
+class Stream(Section):
+    """Live data: a client starts with a part of its training samples and receives the rest over virtual time."""
+
+    start: float = Field(0.1, ge=0, le=1, description="share that is there at time 0; never less than one sample")
+    rate_per_s: Positive | None = Field(None, description="samples that a client receives per virtual second")
+    over_s: Positive | None = Field(None, description="or: virtual seconds after which a client has everything")
+    spread: float = Field(0.0, ge=0, le=5, description="standard deviation of the logarithm of the clients' rates")
+    order: Literal["shuffled", "given"] = Field("shuffled", description="order of arrival; given = that of the dataset")
+
+    @model_validator(mode="after")
+    def _one_pace(self) -> Stream:
+        given = [k for k in ("rate_per_s", "over_s") if getattr(self, k) is not None]
+        if len(given) != 1:
+            raise PydanticCustomError(
+                "one_of",
+                "Input should have exactly one of {keys}",
+                {"keys": "rate_per_s, over_s", "given": ", ".join(given) or "none"},
+            )
+        return self
+
+
 class DatasetRef(PluginRef):
     """A dataset, and how it is divided among the clients."""
 
     partition: PluginRef = Field(PluginRef(name="dirichlet"), description="which training samples go to which client")
-    test_fraction: float | None = Field(None, gt=0, lt=1, description="share of a client's data kept for its own test")
+    test_fraction: float | None = Field(
+        None, gt=0, lt=1, description="share of a client's data kept for its own test; 0.25 with a personalization"
+    )
+    merge_test: bool = Field(False, description="divide the official test samples too, as AFL-Lib and PFLlib do")
+    stream: Stream | None = Field(None, description="live data: samples that arrive over virtual time")
 
 
 class ModelRef(PluginRef):

@@ -11,7 +11,9 @@ import numpy as np
 import torch
 
 from aflctl.api import Algorithm, FederatedData, Setup
+from aflctl.data.holdout import hold_out
 from aflctl.engine.executors import choose, place
+from aflctl.engine.live import divide_all, live
 from aflctl.errors import UserError
 from aflctl.sim.books import Books, Digest, Entry
 from aflctl.sim.chance import Chance
@@ -20,7 +22,7 @@ from aflctl.sim.loop import Limits, Loop
 from aflctl.sim.streams import generator, key
 from aflctl.sim.world import World
 from aflctl.train.batches import Feed
-from aflctl.train.federation import Divided, hold_out
+from aflctl.train.federation import Divided
 from aflctl.train.flops import count_flops, flops_by_module
 from aflctl.train.jobs import Kit
 from aflctl.train.memory import ClientMemory
@@ -28,7 +30,6 @@ from aflctl.train.pool import Pool
 from aflctl.train.task import FlatTask
 
 if TYPE_CHECKING:
-    from aflctl.engine.opened import Opened
     from aflctl.plan import Plan
 
 
@@ -49,14 +50,16 @@ class Experiment:
     executor: dict[str, Any]
 
 
-def federate(plan: Plan, cache: Path, opened: Opened | None = None) -> FederatedData:
+def federate(plan: Plan, cache: Path) -> FederatedData:
     """The dataset, divided among the clients; a method that pools gets one client with everything."""
     config, seed = plan.config, plan.seeds["data"]
     clients = 1 if plan.algorithm.pools else config.clients.count
     made = plan.dataset.federate(cache, clients, generator(key(seed, "federate")))
     if made is not None:
         return made
-    source = plan.dataset.open(cache) if opened is None else opened.source(plan.dataset, cache)
+    source = plan.dataset.open(cache)
+    if config.dataset.merge_test:
+        return divide_all(plan, source)
     labels = source.train.labels.numpy()
     if plan.algorithm.pools:
         rows = [np.arange(len(labels), dtype=np.int64)]
@@ -95,18 +98,19 @@ def build(
     task, feed, flops = model_of(plan, data)
     setup = setup_of(plan, data, task)
     algorithm = wrapped(plan, setup)
+    arriving, growing = live(plan, data)
     world = build_world(config.fleet, setup.clients, plan.seeds["fleet"], base)
     kit = Kit(algorithm, task, feed, config.local)
     executor, picked = choose(config.engine, plan.model, kit, flops, setup.concurrency)
     pool = Pool(
-        kit, data, setup, executor, ClientMemory(algorithm.memory(setup), shelves / "clients" if shelves else None),
+        kit, arriving, setup, executor, ClientMemory(algorithm.memory(setup), shelves / "clients" if shelves else None),
         lambda client, nth: generator(key(training, "batches", client, nth)),
         lambda client, nth: key(training, "dropout", client, nth),
     )  # fmt: skip
     books = Books(world, digest, emit)
     loop = Loop(
-        algorithm, pool, world, setup, chance_of(plan, data), books,
-        flops=flops, family=plan.model.family, limits=limits_of(plan),
+        algorithm, pool, world, setup, chance_of(plan, setup), books,
+        flops=flops, family=plan.model.family, limits=limits_of(plan), growing=growing,
     )  # fmt: skip
     return Experiment(plan, algorithm, data, task, feed, setup, world, pool, books, loop, picked)
 
@@ -132,8 +136,10 @@ def setup_of(plan: Plan, data: FederatedData, task: FlatTask) -> Setup:
     """What methods know before time 0."""
     clients, names = len(data.samples), tuple(m.name for m in data.spec.modalities)
     owns = getattr(data, "owns", lambda client: names)
+    _, growing = live(plan, data)
+    samples = data.samples if growing is None else tuple(growing.start.tolist())
     return Setup(
-        task.layout, task.init, data.samples, min(plan.config.clients.concurrency, clients), plan.config.local,
+        task.layout, task.init, samples, min(plan.config.clients.concurrency, clients), plan.config.local,
         task.modules, owns if len(names) > 1 else lambda client: (), task.buffer_layout, task.flops,
         names if len(names) > 1 else (),
     )  # fmt: skip
@@ -147,12 +153,12 @@ def wrapped(plan: Plan, setup: Setup) -> Algorithm[Any]:
     return algorithm
 
 
-def chance_of(plan: Plan, data: FederatedData) -> Chance:
+def chance_of(plan: Plan, setup: Setup) -> Chance:
     """The streams of server hooks and the selection."""
     # uniform selection is what `draw` does by itself, in O(k) and without a numpy generator
     selection = None if plan.config.clients.selection.name == "uniform" else plan.selection
     chance = Chance(plan.seeds["selection"], plan.seeds["algorithm"], selection)
-    chance.begin(data.samples)
+    chance.begin(setup.samples)
     return chance
 
 

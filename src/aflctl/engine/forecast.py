@@ -182,9 +182,10 @@ def store(
                 (path / name).unlink(missing_ok=True)
     write_rows(path / "staleness.csv", STALENESS, staleness_rows(rehearsal.books))
     if recorder is not None:
+        samples = rehearsal.loop.samples
         rows = (
             ClientRow(
-                c, scene.world.device_of(c), scene.world.link_of(c), int(scene.data.samples[c]), m.dispatched, m.used,
+                c, scene.world.device_of(c), scene.world.link_of(c), int(samples[c]), m.dispatched, m.used,
                 m.lost, m.staleness_sum / m.used if m.used else None, m.staleness_max if m.used else None,
             )
             for c, m in rehearsal.books.members.items()

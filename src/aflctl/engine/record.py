@@ -134,7 +134,7 @@ def write_clients(folder: Path, x: Experiment) -> None:
             c,
             x.world.device_of(c),
             x.world.link_of(c),
-            int(x.data.samples[c]),
+            int(x.loop.samples[c]),
             m.dispatched,
             m.used,
             m.lost,

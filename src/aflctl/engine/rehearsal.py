@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from aflctl.api import Algorithm, FederatedData, Setup
 from aflctl.engine.build import chance_of, limits_of, model_of, setup_of, wrapped
+from aflctl.engine.live import live
 from aflctl.engine.vectors import Client, Empty, Names, NeedsValues, Untrained, hollow
 from aflctl.runs.records import Digest
 from aflctl.sim.books import Books, Entry
@@ -117,16 +118,17 @@ class Scene:
         if table is not None:
             setup = hollow(setup)
             algorithm = wrapped(plan, setup)
-        client = Client(algorithm, algorithm.memory(setup), self.task, self.feed, self.data, setup.local.lr)
+        data, growing = live(plan, self.data)
+        client = Client(algorithm, algorithm.memory(setup), self.task, self.feed, data, setup.local.lr)
         vectors = Untrained(client, wire) if table is None else Empty(client, table)
         trainer = StandIn(
-            setup.samples, setup.local, vectors,
+            data.samples, setup.local, vectors,
             top=log(max(2, self.data.spec.classes)), falling=self.reads, shadow=shadow,
         )  # fmt: skip
         books = Books(self.world, digest, emit)
         loop = Loop(
-            algorithm, trainer, self.world, setup, chance_of(plan, self.data), books,
-            flops=self.flops, family=plan.model.family, limits=limits_of(plan), params=self.task.size,
+            algorithm, trainer, self.world, setup, chance_of(plan, setup), books,
+            flops=self.flops, family=plan.model.family, limits=limits_of(plan), params=self.task.size, growing=growing,
         )  # fmt: skip
         return Rehearsal(loop, books, digest, trainer, vectors.kind, why)
 

@@ -18,6 +18,7 @@ from aflctl.sim.world import NEVER, Work
 if TYPE_CHECKING:
     from aflctl.seam import Load, Result, Trainer
     from aflctl.sim.books import Books
+    from aflctl.sim.growth import Growing
     from aflctl.sim.world import World
 
 
@@ -52,8 +53,12 @@ class Loop:
         family: str = "dense",
         limits: Limits = NO_LIMITS,
         params: int | None = None,
+        growing: Growing | None = None,
     ) -> None:
-        """`params` is what a task trains in the eyes of the clock, where that is not `setup.size`."""
+        """`params` is what a task trains in the eyes of the clock, where that is not `setup.size`.
+
+        `growing` are the clients' samples where they change over time; the loop moves their clock.
+        """
         self.alg, self.trainer, self.world, self.setup = algorithm, trainer, world, setup
         self.params = setup.size if params is None else params
         self.chance, self.books, self.flops, self.family, self.limits = chance, books, flops, family, limits
@@ -69,17 +74,19 @@ class Loop:
         self.hook = ("init", -1)
         self.online_at = world.online
         self.state: Any = None
+        self.growing = growing
+        self.samples: Sequence[int] = setup.samples if growing is None else growing
         self._instant: dict[str, Any] = {
             "versions": MappingProxyType(self.versions),
             "capacity": setup.concurrency,
-            "samples": setup.samples,
+            "samples": self.samples,
             "total_samples": _total(setup.samples),
             "idle": Idle(world.clients, self),
             "flying": Flying(self.tickets, self.versions),
             "estimate": self._estimate,
             "track": "",
         }
-        self._samples = getattr(setup.samples, "data", setup.samples)  # an array's memory: gives plain integers
+        self._samples = getattr(self.samples, "data", self.samples)  # an array's memory: gives plain integers
         self._works: dict[tuple[Load, float], Work] = {}
         self._recalls, self._alarms = overrides(algorithm, "recall"), overrides(algorithm, "alarm")
         self._loses, self._launches = overrides(algorithm, "lost"), overrides(algorithm, "launched")
@@ -146,6 +153,8 @@ class Loop:
             at, kind = self.online, ONLINE
         assert self.now <= at < NEVER, (at, self.now)
         self.now = at
+        if self.growing is not None:
+            self._grow(self.growing)
         self.events += 1
         if kind <= ARRIVE:
             heapq.heappop(self.heap)
@@ -156,6 +165,11 @@ class Loop:
         else:
             self.online = None
             self._tail(Step(self.state), ONLINE)
+
+    def _grow(self, growing: Growing) -> None:
+        """What clients have by now."""
+        growing.now = self.now
+        self._instant["total_samples"] = growing.total
 
     def _end(self, ticket: Ticket) -> None:
         del self.tickets[ticket.client]
@@ -436,6 +450,8 @@ class Loop:
         for client, n in saved["nth"].items():
             self.nth[client] = n
         self.chance.state = saved["selection"]
+        if self.growing is not None:
+            self._grow(self.growing)
 
     # ---- what hooks see ----
     def _fleet(self, hook: str, client: int = -1) -> Fleet:
@@ -448,7 +464,7 @@ class Loop:
         return fleet
 
     def _estimate(self, client: int, order: Assignment | None) -> float:
-        local, n = self.setup.local, int(self.setup.samples[client])
+        local, n = self.setup.local, int(self._samples[client])
         per_epoch = max(1, -(-n // local.batch_size))
         steps = (order.steps if order else None) or (None if order and order.epochs else local.steps)
         steps = steps or ((order.epochs if order else None) or local.epochs) * per_epoch
