@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from aflctl import __version__, errors
-from aflctl.cli import compare, config, console, data, plan, run, show, verify
+from aflctl.cli import compare, config, console, data, plan, report, run, show, verify
 from aflctl.cli import list as listing
 
 EPILOG = (
@@ -55,6 +55,7 @@ app.command("plan", short_help="What a run would do, without training.")(plan.pl
 app.command("list", short_help="What there is to choose from.")(listing.list_)
 app.command("show", short_help="One run and its results.")(show.show)
 app.command("compare", short_help="Many runs, grouped over seeds.")(compare.compare)
+app.command("report", short_help="A comparison as one HTML page.")(report.report)
 app.command("verify", short_help="Run a run again and compare.")(verify.verify)
 app.add_typer(config.app, name="config")
 app.add_typer(data.app, name="data")

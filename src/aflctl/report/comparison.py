@@ -10,7 +10,7 @@ from typing import Any
 from aflctl.errors import RunDirError, UserError
 from aflctl.report import doubts
 from aflctl.report.columns import Column, Measured, about, measure, parse
-from aflctl.report.grouping import Group, group, rivals
+from aflctl.report.grouping import Group, default_baseline, group, rivals
 from aflctl.report.queries import Query, holds_config, holds_value, ordered, query, row_of
 from aflctl.report.reading import Facts
 from aflctl.report.verdicts import Difference, Front, front, judge
@@ -18,6 +18,7 @@ from aflctl.report.wording import plural
 from aflctl.runs.load import Run
 from aflctl.runs.rundir import is_run
 
+AUTO = "auto"
 DEFAULTS = ("acc.final", "acc.best", "time_to:{}", "updates_to:{}", "staleness.mean", "traffic")
 
 
@@ -76,7 +77,8 @@ def compare(
     """Groups runs (objects or directories) by everything but the seed, and measures them.
 
     targets     accuracies in (0, 1]; without one the highest that every run reached
-    baseline    a label, or a value that several groups share: paired differences against it on common seeds
+    baseline    a label, or a value that several groups share: paired differences against it on common seeds;
+                `auto` is FedAvg, else FedAsync, else the group that was named first
     on          columns that get a verdict; by default final accuracy and the time to the targets
     columns     what to show, see `report.columns`; a word may hold several, separated by commas
     sort        a column, best first; `-column` turns the order round
@@ -98,6 +100,8 @@ def compare(
     for column in judged:
         if column.unit == "text" or (column.target is not None and not column.axis):
             raise UserError(f"column {column.text!r} cannot be judged", hint="try time_to:0.8", where="--on")
+    if baseline == AUTO and all(g.label != AUTO for g in groups):
+        baseline = default_baseline(groups)
     against = rivals(groups, baseline) if baseline is not None else []
     worries = doubts.doubts(groups, against)
     if strict:

@@ -176,11 +176,11 @@ def _rest(g: Group, key: str) -> str:
 
 
 def default_baseline(groups: Sequence[Group]) -> str | None:
-    """FedAvg where exactly one group runs it, else FedAsync, else the group that was named first; None of one."""
+    """FedAvg where some groups run it and others do not, else FedAsync, else the group named first; None of one."""
     if len(groups) < 2:
         return None
     for name in ("fedavg", "fedasync"):
-        fits = [g for g in groups if g.flat.get("algorithm.name") == name]
-        if len(fits) == 1:
-            return fits[0].label
+        mine = [g for g in groups if g.flat.get("algorithm.name") == name]
+        if mine and len(mine) < len(groups):
+            return mine[0].label if len(mine) == 1 else name
     return groups[0].label
