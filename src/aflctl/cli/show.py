@@ -22,6 +22,12 @@ def show(
         Optional[Path],  # noqa: UP045
         typer.Option("--runs-dir", metavar="DIR", help="Where runs are; by default ./runs.", show_default=False),
     ] = None,
+    why: Annotated[bool, typer.Option("--why", help="Explain what made the run stale, and what would help.")] = False,
+    trace: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--trace", metavar="FILE", help="Write a timeline that opens in Perfetto.", show_default=False),
+    ] = None,
+    clients: Annotated[int, typer.Option("--clients", metavar="N", min=1, help="Lanes in the timeline.")] = 50,
     json: JsonOption = False,
 ) -> None:
     """Show one run: what ran, its results, its staleness, its files."""
@@ -29,12 +35,37 @@ def show(
     from aflctl.runs.rundir import find, runs_root
 
     found = load_run(find(run, runs_root(runs_dir)))
-    if json:
+    if trace is not None or why:
+        _asked(found, why, trace, clients, json)
+    elif json:
         console.json_document("show", _document(found))
     elif found.status == "done":
         _done(found)
     else:
         _unfinished(found)
+
+
+def _asked(run: Run, why: bool, trace: Path | None, clients: int, json: bool) -> None:
+    """The explanation, the timeline, or both."""
+    from aflctl.report.timeline import write_trace
+    from aflctl.report.why import why as explain
+
+    answer: dict[str, Any] = {"name": run.name, "path": str(run.path)}
+    if why:
+        explained = explain(run)
+        answer["why"] = {"sentences": explained.sentences, **explained.facts}
+        for sentence in () if json else explained.sentences:
+            console.out(sentence)
+    if trace is not None:
+        wrote = write_trace(run, trace, clients)
+        answer["trace"] = {"file": str(trace), **wrote}
+        if not json:
+            console.out(
+                f"{trace}: {wrote['clients']} clients, {wrote['tasks']:,} tasks, {wrote['versions']:,} versions; "
+                "open it at https://ui.perfetto.dev"
+            )
+    if json:
+        console.json_document("show", answer)
 
 
 def _document(run: Run) -> dict[str, Any]:
