@@ -30,6 +30,7 @@ from aflctl.train.pool import Pool
 from aflctl.train.task import FlatTask
 
 if TYPE_CHECKING:
+    from aflctl.engine.opened import Opened
     from aflctl.plan import Plan
 
 
@@ -50,14 +51,14 @@ class Experiment:
     executor: dict[str, Any]
 
 
-def federate(plan: Plan, cache: Path) -> FederatedData:
+def federate(plan: Plan, cache: Path, opened: Opened | None = None) -> FederatedData:
     """The dataset, divided among the clients; a method that pools gets one client with everything."""
     config, seed = plan.config, plan.seeds["data"]
     clients = 1 if plan.algorithm.pools else config.clients.count
     made = plan.dataset.federate(cache, clients, generator(key(seed, "federate")))
     if made is not None:
         return made
-    source = plan.dataset.open(cache)
+    source = plan.dataset.open(cache) if opened is None else opened.source(plan.dataset, cache)
     if config.dataset.merge_test:
         return divide_all(plan, source)
     labels = source.train.labels.numpy()
