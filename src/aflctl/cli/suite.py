@@ -106,11 +106,10 @@ def table(board: Board, height: int, spent_s: float) -> Any:
         rest = row.left(now)
         style = {"failed": "red", "running": "bold", "waiting": "dim", "kept": "dim"}.get(row.state, "")
         label = f"{row.label}: {row.message}" if row.message else row.label
-        shown.add_row(
-            Text(label), STATES[row.state], f"{100 * row.share:.0f} %" if row.share or row.state == "running" else "",
-            f"{100 * row.accuracy:.1f} %" if row.accuracy is not None else "", duration(rest) if rest is not None else "",
-            style=style,
-        )  # fmt: skip
+        share = f"{100 * row.share:.0f} %" if row.share or row.state == "running" else ""
+        accuracy = f"{100 * row.accuracy:.1f} %" if row.accuracy is not None else ""
+        left_ = duration(rest) if rest is not None else ""
+        shown.add_row(Text(label), STATES[row.state], share, accuracy, left_, style=style)
     if len(chosen) < len(rows):
         shown.caption = f"and {len(rows) - len(chosen)} more"
         shown.caption_justify = "left"

@@ -1,7 +1,7 @@
 """Several runs at once: one process each, started anew (spawn), that takes run after run.
 
-A process of the crew is in a session of its own, so that Ctrl-C on the terminal reaches the suite alone, which passes it
-on; one whose suite is gone stops itself. In both cases the run that it works on saves its state. A process that dies
+A process of the crew is in a session of its own, so that Ctrl-C on the terminal reaches the suite alone, which passes
+it on; one whose suite is gone stops itself. In both cases the run that it works on saves its state. A process that dies
 costs its run, and another takes its place.
 """
 

@@ -1,7 +1,7 @@
 """Many runs as one: what is missing is executed, failures of single runs are survived, the comparison is the end.
 
 Nothing is remembered between two calls but the run directories: finished ones are kept, killed ones continue. Besides
-them a suite leaves runs/suites/<name>-<8 hex>/ with suite.json (what became of each run), comparison.md, and output.log.
+them a suite leaves runs/suites/<name>-<8 hex>/ with suite.json (what became of each run), comparison.md, output.log.
 """
 
 from __future__ import annotations
