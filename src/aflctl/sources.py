@@ -114,20 +114,58 @@ def hash_file(file: Path) -> str:
 
 
 def hash_module(module: str, *, whole: bool) -> str:
-    """sha256 of a module's source; with `whole`, of every Python file of the package it belongs to.
+    """sha256 of a module's source and of the modules beside it that it imports, and so on.
 
-    The outermost package that has an `__init__` counts as the whole, so that a namespace package shared by several
-    distributions is not. Raises FileNotFoundError where the module has no file.
+    With `whole`, of every Python file of the package it belongs to: the outermost one that has an `__init__`, so that a
+    namespace package shared by several distributions does not count. Raises FileNotFoundError where the module has no
+    file.
     """
     files = find_module(module)
     if not files:
         raise FileNotFoundError(f"module {module!r} has no file")
     root = files[0]
-    if not whole or root.name != "__init__.py":
-        return hash_file(files[-1])
+    if whole and root.name == "__init__.py":
+        return _hash_files(root.parent, sorted(root.parent.rglob("*.py")))
+    return _hash_files(files[-1].parent, beside(module))
+
+
+def beside(module: str) -> list[Path]:
+    """The file of a module, and the files in its folder that it imports, directly or through each other; sorted."""
+    file = find_module(module)[-1]
+    found, waiting = {file}, [file]
+    package = module if file.name == "__init__.py" else module.rpartition(".")[0]
+    while waiting:
+        tree = _parse(waiting.pop())
+        for name in () if isinstance(tree, str) else _imported(tree, package):
+            other = file.parent / f"{name}.py"
+            if other not in found and other.is_file():
+                found.add(other)
+                waiting.append(other)
+    return sorted(found)
+
+
+def _imported(tree: ast.Module, package: str) -> set[str]:
+    """Names that a module of `package` imports from that very package, wherever the statement stands."""
+    names: set[str] = set()
+    inside = f"{package}." if package else ""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            dotted = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.level < 2:
+            origin = node.module or ""
+            if node.level:
+                origin = inside + origin if origin else package
+            dotted = [origin, *(f"{origin}.{alias.name}" for alias in node.names)]
+        else:
+            continue
+        names |= {n.removeprefix(inside).partition(".")[0] for n in dotted if n.startswith(inside)}
+    return names
+
+
+def _hash_files(folder: Path, files: list[Path]) -> str:
     digest = hashlib.sha256()
-    for file in sorted(root.parent.rglob("*.py")):
-        name = file.relative_to(root.parent).as_posix().encode()
+    for file in files:
+        name = file.relative_to(folder).as_posix().encode()
         data = file.read_bytes()
         digest.update(b"%d:%b%d:" % (len(name), name, len(data)))
         digest.update(data)

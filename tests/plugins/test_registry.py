@@ -5,10 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 
-from aflctl import errors
+from aflctl import errors, sources
 from aflctl.plugins import KINDS, Registry, is_local, registry
 
 MINE = '''
@@ -228,3 +229,43 @@ def test_listing_loads_no_plug_in_and_no_torch() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"torch", "numpy", "pydantic"} & set(done.stdout.split())
     assert "aflctl.builtin" not in done.stdout
+
+
+def test_modules_beside_a_plug_in_that_it_imports_change_its_hash(install) -> None:
+    # two top-level modules: there is no package that could be hashed as a whole
+    files = {
+        "lone.py": "import lone_sizes\n" + dedent(MINE),
+        "lone_sizes.py": "import lone_deep\n",
+        "lone_deep.py": "x = 1\n",
+    }
+    folder = install("lone", {"algorithms": {"mine": "lone:Mine"}}, {**files, "lone_other.py": "y = 1\n"})
+    hashes = [Registry().source_hash("algorithms", "mine")]
+    for name in ("lone_deep.py", "lone_sizes.py", "lone_other.py"):
+        (folder / name).write_text((folder / name).read_text() + "z = 3\n")
+        hashes.append(Registry().source_hash("algorithms", "mine"))
+    assert len(set(hashes[:3])) == 3
+    assert hashes[3] == hashes[2]  # nobody imports it
+
+
+@pytest.mark.parametrize(
+    ("module", "files"),
+    [
+        ("datasets.mnist", ["idx.py", "mnist.py"]),
+        ("models.cnn", ["cnn.py", "inputs.py"]),
+        ("partitions.legacy", ["dirichlet.py", "legacy.py", "sizes.py"]),
+        ("algorithms.fedavg", ["fedavg.py"]),
+    ],
+)
+def test_what_a_built_in_shares_with_its_siblings_counts(module: str, files: list[str]) -> None:
+    found = sources.beside(f"aflctl.builtin.{module}")
+    assert [file.name for file in found] == files
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["from . import near", "from .near import x", "from pack import near", "import pack.near", "import pack.near as n"],
+)
+def test_every_way_to_import_a_sibling_is_seen(line: str, install) -> None:
+    files = {"pack/__init__.py": "", "pack/near.py": "x = 1\n", "pack/here.py": f"def f():\n    {line}\n"}
+    install("pack", {"algorithms": {"mine": "pack.here:Mine"}}, files)
+    assert [file.name for file in sources.beside("pack.here")] == ["here.py", "near.py"]

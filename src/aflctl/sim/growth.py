@@ -61,7 +61,8 @@ class Growing(Sequence[int]):
 
     def all_at(self, t_ns: int) -> NDArray[np.int64]:
         """[N] the same of all."""
-        return np.minimum(self.whole, self.start + t_ns // self.gap_ns)
+        found: NDArray[np.int64] = np.minimum(self.whole, self.start + t_ns // self.gap_ns)
+        return found
 
     @property
     def total(self) -> int:
