@@ -190,11 +190,31 @@ class Every(_OneOf):
     time_s: Positive | None = Field(None, description="virtual seconds")
 
 
+class SensorFailure(Section):
+    """Sensors that fail and come back over virtual time, each on its own; both times are exponential."""
+
+    mean_on_s: Positive = Field(description="mean virtual seconds until a sensor fails")
+    mean_off_s: Positive = Field(description="mean virtual seconds until it works again")
+
+
+class Modalities(Section):
+    """Who has which modality, and how often one is missing. Missing is zeros plus a presence mask."""
+
+    pattern: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = Field(
+        default_factory=dict, description="share of clients by what they have: a name, a+b, or all"
+    )
+    missing: float = Field(0.0, ge=0, lt=1, description="chance that a sample lacks a modality; one always remains")
+    failure: SensorFailure | None = Field(None, description="sensors that fail for a while; a task finds them so")
+    dropout: float = Field(0.0, ge=0, lt=1, description="chance that training hides a modality; one always remains")
+
+
 class Evaluate(Section):
-    """When and how the global model is tested."""
+    """When and how the global model is tested, and how clients are."""
 
     every: Every = Field(Every(updates=10), description="exactly one of updates, versions, time_s")
     batch_size: int = Field(1000, ge=1, description="samples in a batch of the evaluation")
+    clients: int = Field(1000, ge=1, description="clients whose own accuracy is measured, spread evenly over all")
+    fine_tune: int | None = Field(None, ge=1, description="epochs of local training on a copy, before a last test")
 
 
 class Seeds(Section):
@@ -242,6 +262,7 @@ class Config(Section):
     personalization: Annotated[tuple[PluginRef, ...], BeforeValidator(_refs)] = Field(
         (), description="wrappers around the method, innermost first"
     )
+    modalities: Modalities | None = Field(None, description="who has which modality, where some lack one")
     clients: Clients = Field(Clients(), description="who takes part")
     local: Local = Field(Local(), description="what a client does with a model")
     fleet: FleetField = Field("poster-1-1-1", description="a named fleet, or its parts")

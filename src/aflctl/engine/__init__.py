@@ -147,6 +147,7 @@ def _execute(
     loaded_s: float,
     saved: dict[str, Any] | None,
 ) -> None:
+    from aflctl.engine import personal
     from aflctl.engine.build import build
     from aflctl.engine.drive import Driver
     from aflctl.engine.keep import FOLDER, Keeper, restore, snapshot
@@ -192,9 +193,17 @@ def _execute(
         recorder.close()
         if x is not None:
             x.pool.executor.close()
-    write_clients(rundir.path, x)
+    hits = personal.test(x) if driver.personal else {}
+    write_clients(rundir.path, x, hits)
     host = {"load_s": round(loaded_s, 3), "run_s": round(trained_s, 3)}
     results = summarize(x, driver, recorder, reason, host)
+    if driver.personal:
+        results["personal"] = personal.summary(x, hits)
+        if plan.config.evaluate.fine_tune is not None:
+            tuned = personal.columns(personal.test(x, plan.config.evaluate.fine_tune))
+            results["personal"]["fine_tuned"] = {k.removeprefix("personal_"): v for k, v in tuned.items()}
+        if (above := personal.better_than_local(rundir.path, prints, plan.config.seed, hits)) is not None:
+            results["personal"]["better_than_local"] = above
     results["warnings"] = warnings(x, driver)
     results["digests"]["model"] = write_model(rundir.path, x, x.algorithm.params(x.loop.state))
     _report(rundir, plan, x, identity, prints, results)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from aflctl.api import Algorithm, FederatedData, Setup
 from aflctl.data.holdout import hold_out
 from aflctl.engine.executors import choose, place
 from aflctl.engine.live import divide_all, live
+from aflctl.engine.modal import equipped, required, sensors_of
 from aflctl.errors import UserError
 from aflctl.sim.books import Books, Digest, Entry
 from aflctl.sim.chance import Chance
@@ -23,7 +25,7 @@ from aflctl.sim.streams import generator, key
 from aflctl.sim.world import World
 from aflctl.train.batches import Feed
 from aflctl.train.federation import Divided
-from aflctl.train.flops import count_flops, flops_by_module
+from aflctl.train.flops import count_activations, count_flops, flops_by_module
 from aflctl.train.jobs import Kit
 from aflctl.train.memory import ClientMemory
 from aflctl.train.pool import Pool
@@ -32,6 +34,15 @@ from aflctl.train.task import FlatTask
 if TYPE_CHECKING:
     from aflctl.engine.opened import Opened
     from aflctl.plan import Plan
+
+
+REASONS = {
+    "subspace": "a shared subspace is cut from the whole vector, so it lies innermost and there is one of it",
+    "tracks": "tracks hold several states of what is shared, so they lie around the subspace and there is one division",
+    "extra": "further models stand beside everything else, so they lie outermost",
+}
+PERSONAL_TEST = 0.25
+"""Share of a client's data kept for its own test, where a personalization is configured and nothing is said."""
 
 
 @dataclass
@@ -57,6 +68,8 @@ def federate(plan: Plan, cache: Path, opened: Opened | None = None) -> Federated
     clients = 1 if plan.algorithm.pools else config.clients.count
     made = plan.dataset.federate(cache, clients, generator(key(seed, "federate")))
     if made is not None:
+        if required(plan, made.spec) is not None:
+            raise UserError("this dataset makes its clients itself, with all modalities", where="modalities")
         return made
     source = plan.dataset.open(cache) if opened is None else opened.source(plan.dataset, cache)
     if config.dataset.merge_test:
@@ -79,11 +92,15 @@ def federate(plan: Plan, cache: Path, opened: Opened | None = None) -> Federated
             where="dataset.partition",
             hint="set dataset.partition.min_size to 1 or more, or lower clients.count",
         )
-    share = config.dataset.test_fraction
+    source, sensors = equipped(plan, source, rows)
+    share = config.dataset.test_fraction or (PERSONAL_TEST if config.personalization else None)
     if share is None:
-        return Divided(source, rows)
-    held = [hold_out(labels, r, share, generator(key(seed, "local-test", c))) for c, r in enumerate(rows)]
-    return Divided(source, [h[0] for h in held], [h[1] for h in held])
+        data = Divided(source, rows)
+    else:
+        held = [hold_out(labels, r, share, generator(key(seed, "local-test", c))) for c, r in enumerate(rows)]
+        data = Divided(source, [h[0] for h in held], [h[1] for h in held])
+    data.sensors = sensors
+    return data
 
 
 def build(
@@ -97,22 +114,27 @@ def build(
     """Wires the parts together; every stream of randomness is named here. `shelves`: clients' memories on disk."""
     config, training = plan.config, plan.seeds["training"]
     task, feed, flops = model_of(plan, data)
+    arriving, growing = live(plan, data)
     setup = setup_of(plan, data, task)
     algorithm = wrapped(plan, setup)
-    arriving, growing = live(plan, data)
     world = build_world(config.fleet, setup.clients, plan.seeds["fleet"], base)
     kit = Kit(algorithm, task, feed, config.local)
     executor, picked = choose(config.engine, plan.model, kit, flops, setup.concurrency)
+    sensors = sensors_of(data)
     pool = Pool(
         kit, arriving, setup, executor, ClientMemory(algorithm.memory(setup), shelves / "clients" if shelves else None),
         lambda client, nth: generator(key(training, "batches", client, nth)),
         lambda client, nth: key(training, "dropout", client, nth),
+        lambda client, nth, n, epochs: sensors.seen(client, nth, n, epochs) if sensors else None,
     )  # fmt: skip
     books = Books(world, digest, emit)
     loop = Loop(
         algorithm, pool, world, setup, chance_of(plan, setup), books,
         flops=flops, family=plan.model.family, limits=limits_of(plan), growing=growing,
+        activations=task.activations,
     )  # fmt: skip
+    if sensors is not None:
+        sensors.now = lambda: loop.now
     return Experiment(plan, algorithm, data, task, feed, setup, world, pool, books, loop, picked)
 
 
@@ -122,6 +144,7 @@ def model_of(plan: Plan, data: FederatedData) -> tuple[FlatTask, Feed, float]:
         torch.random.manual_seed(key(plan.seeds["model"], "init") & (2**63 - 1))
         module = plan.model.build(data.spec, plan.fusion)
     flops, parts = plan.model.flops(data.spec), {}
+    activations = count_activations(module, data.spec)
     if flops is None:
         flops = count_flops(module, data.spec)
         parts = flops_by_module(module, data.spec) if plan.personalization else {}
@@ -129,14 +152,15 @@ def model_of(plan: Plan, data: FederatedData) -> tuple[FlatTask, Feed, float]:
     if isinstance(data, Divided):
         data.to(device)
     task = FlatTask(module, data.spec).to(device)
-    task.flops = parts
+    task.flops, task.activations = parts, activations
     return task, Feed(data.spec, device), flops
 
 
 def setup_of(plan: Plan, data: FederatedData, task: FlatTask) -> Setup:
     """What methods know before time 0."""
     clients, names = len(data.samples), tuple(m.name for m in data.spec.modalities)
-    owns = getattr(data, "owns", lambda client: names)
+    sensors = sensors_of(data)
+    owns = sensors.owns if sensors else lambda client: names
     _, growing = live(plan, data)
     samples = data.samples if growing is None else tuple(growing.start.tolist())
     return Setup(
@@ -147,8 +171,21 @@ def setup_of(plan: Plan, data: FederatedData, task: FlatTask) -> Setup:
 
 
 def wrapped(plan: Plan, setup: Setup) -> Algorithm[Any]:
-    """The method inside its personalizations."""
-    algorithm = plan.algorithm
+    """The method inside its personalizations: one subspace, then one division into tracks, then further models."""
+    algorithm, layers = plan.algorithm, ("subspace", "tracks", "extra")
+    ranks = [layers.index(p.layer) for p in plan.personalization]
+    names = [ref.name for ref in plan.config.personalization]
+    for (a, one), (b, two) in pairwise(zip(ranks, names, strict=True)):
+        if a > b:
+            raise UserError(
+                f"{two} must come before {one}: {REASONS[layers[b]]}", where="personalization",
+                hint=f"personalization: [{two}, {one}]",
+            )  # fmt: skip
+        if a == b < 2:
+            raise UserError(
+                f"{one} and {two} cannot be combined: {REASONS[layers[b]]}", where="personalization",
+                hint="keep one; a list of selectors can name everything that is private",
+            )  # fmt: skip
     for personalization in plan.personalization:
         algorithm = personalization.wrap(algorithm, setup)
     return algorithm

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from math import fsum, isfinite
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
-from aflctl.api import overrides
+from aflctl.engine import personal
 from aflctl.errors import Diverged, Stalled
 from aflctl.runs.records import MetricRow
 from aflctl.train.evaluate import evaluate
@@ -39,7 +39,7 @@ class Driver:
         self.x, self.record, self.progress = experiment, record, progress
         self.stop, self.every = experiment.plan.config.stop, experiment.plan.config.evaluate.every
         self.rows: list[MetricRow] = []
-        self.personal = overrides(experiment.algorithm, "personal")
+        self.personal = personal.measured(experiment)
         self._next_ns = 0 if self.every.time_s is None else round(self.every.time_s * NS)
         self._mark = 0
         self.keeper: Keeper | None = None
@@ -56,7 +56,7 @@ class Driver:
     @property
     def extra(self) -> tuple[str, ...]:
         """Names of the metrics beyond the fixed columns."""
-        return ("personal_accuracy",) if self.personal else ()
+        return personal.COLUMNS if self.personal else ()
 
     def run(self) -> str:
         """Until the first stop is reached; returns which. After `load`, goes on from there."""
@@ -64,8 +64,11 @@ class Driver:
         if not self.rows:
             loop.begin()
             self.evaluate(0)
+        ended = self._reached() or ("accuracy" if self._good_enough() else None)
         if self.shelves is not None:
             shelve(loop.state, self.shelves)
+        if ended is not None and loop.events:  # stopped between the last event and the end of the run
+            return self._end(ended, loop.now)
         limit = None if self.stop.time_s is None else round(self.stop.time_s * NS)
         while True:
             if self.keeper is not None:
@@ -100,7 +103,7 @@ class Driver:
             )
         size = x.plan.config.evaluate.batch_size
         score = evaluate(x.task, x.feed, w, x.data.test(), size)
-        extra = {"personal_accuracy": self._personal(size)} if self.personal else {}
+        extra = personal.columns(personal.test(x)) if self.personal else {}
         t = books.totals
         row = MetricRow(
             loop.used, loop.advances, now / NS, t.samples, t.bytes_down, t.bytes_up, t.energy_j,
@@ -112,14 +115,6 @@ class Driver:
             histogram = books.histogram
             mean = sum(tau * n for (_, tau), n in histogram.items()) / max(1, sum(histogram.values()))
             self.progress(Progress(self._share(), row, mean))
-
-    def _personal(self, size: int) -> float:
-        """Mean over the clients that have trained of the accuracy of their own vector."""
-        x, found = self.x, []
-        for client in x.pool.memory:
-            w = x.algorithm.personal(x.loop.state, client, x.pool.memory[client])
-            found.append(evaluate(x.task, x.feed, w, x.data.local_test(client) or x.data.test(), size).accuracy)
-        return fsum(found) / len(found) if found else 0.0
 
     def _end(self, reason: str, now: int) -> str:
         """The state that a longer run can begin from is kept; then the last evaluation."""

@@ -69,6 +69,7 @@ class Recorder:
         assert self.world is not None
         flying = e.outcome == "flying"
         loss = e.stats.get("loss")
+        base = t.first if t.lead is None else t.base[t.lead]
         row = UpdateRow(
             t.id,
             t.client,
@@ -77,8 +78,8 @@ class Recorder:
             self.world.link_of(t.client),
             t.sent / NS,
             None if flying else e.ended / NS,
-            t.first,
-            e.version,
+            base,
+            e.version if flying else base + sum(c.values()),
             sum(c.values()),
             c["held"],
             c.get("download", 0),
@@ -127,8 +128,8 @@ def metrics_digest(table: Columns) -> str:
     return digest.hexdigest()
 
 
-def write_clients(folder: Path, x: Experiment) -> None:
-    """clients.csv: whoever took part."""
+def write_clients(folder: Path, x: Experiment, hits: Mapping[int, tuple[int, int]]) -> None:
+    """clients.csv: whoever took part; `hits` client -> (correct, samples) where clients were tested."""
     rows = [
         ClientRow(
             c,
@@ -140,6 +141,7 @@ def write_clients(folder: Path, x: Experiment) -> None:
             m.lost,
             m.staleness_sum / m.used if m.used else None,
             m.staleness_max if m.used else None,
+            hits[c][0] / hits[c][1] if c in hits else None,
         )
         for c, m in sorted(x.books.members.items())
     ]
