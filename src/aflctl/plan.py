@@ -70,7 +70,7 @@ def resolve(loaded: Loaded, registry: plugins.Registry | None = None) -> Plan:
     config, made = loaded.config, loaded.plugins
     used = [(kind, value["name"]) for _, kind, value in refs(config.model_dump(mode="json"))]
     hashes = {(kind, name): registry.source_hash(kind, name, loaded.base) for kind, name in used}
-    objects: dict[str, Any] = dict(made)
+    objects: dict[str, Any] = {key: located(one, loaded.base) for key, one in made.items()}
     return Plan(
         config=portable(config),
         label=label(config),
@@ -89,6 +89,17 @@ def resolve(loaded: Loaded, registry: plugins.Registry | None = None) -> Plan:
         distributions=registry.distributions_used(used),
         local_files=_local_files(used, loaded.base),
     )
+
+
+def located(made: Any, base: Path) -> Any:
+    """A plug-in whose relative files are those beside the configuration, else those of the working folder."""
+    files = {name: getattr(made, name) for name in type(made).model_fields}
+    moved = {
+        name: file if not (base / file).exists() and file.exists() else base / file
+        for name, file in files.items()
+        if isinstance(file, Path) and not file.is_absolute()
+    }
+    return made.model_copy(update={name: file.resolve() for name, file in moved.items()}) if moved else made
 
 
 def _local_files(used: Sequence[tuple[str, str]], base: Path) -> tuple[Path, ...]:

@@ -129,10 +129,10 @@ def show(
     if png is not None:
         draw_bubbles(png, counts, names, f"{facts['dataset']}, {facts['clients']} clients")
     if save is not None:
-        rows = [view.rows for view in views if view.rows is not None]
-        if len(rows) != len(views):
+        parts = getattr(data, "parts", None)
+        if parts is None:
             raise errors.UserError("this dataset has no index lists: its clients make their own data", where="--save")
-        write_index(save, [r.numpy() for r in rows], {"data": data.fingerprint})
+        write_index(save, parts(), {"data": getattr(data, "source_fingerprint", "")})
     if json:
         console.json_document("partition", {**facts, "counts": counts.tolist(), "classes": list(names)})
         return

@@ -99,7 +99,10 @@ def read_index(path: Path) -> Index:
     import numpy as np
 
     if not path.is_file():
-        raise UserError(f"{path}: no such partition file")
+        raise UserError(
+            f"{path}: no such partition file",
+            hint="a relative path is looked up beside the configuration, then in the working folder",
+        )
     try:
         if path.suffix == ".json":
             found = json.loads(path.read_text("utf-8"))

@@ -1,8 +1,9 @@
-"""What travels with a run, so that its directory can be executed anywhere: local plug-ins, the fleet's own files."""
+"""What travels with a run, so that its directory can be executed anywhere: plug-ins, fleet and partition files."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +13,8 @@ from aflctl.errors import UserError
 from aflctl.plan import Plan, config_digest
 from aflctl.runs.atomic import disk, write_bytes
 from aflctl.sim.portable import pack
+
+PARTITION = "partition"
 
 
 class Luggage(NamedTuple):
@@ -34,13 +37,32 @@ def gather(plan: Plan, base: Path) -> Luggage:
     packed = pack(plan.fleet, base)
     data = plan.config.model_dump(mode="json")
     config = plan.config
-    if packed.files or packed.fleet is not plan.fleet:
+    index = _index_files(plan)
+    if packed.files or packed.fleet is not plan.fleet or index:
+        data["dataset"]["partition"].update({name: inside for name, (inside, _) in index.items()})
         config = Config.model_validate({**data, "fleet": packed.fleet})
-    files = dict(packed.files)
+    files = {**packed.files, **dict(index.values())}
     for file in plan.local_files:
-        try:
+        with _readable(file):
             files[f"plugins/{file.name}"] = file.read_bytes()
-        except OSError as error:
-            raise UserError(f"cannot be read: {error.strerror or error}", where=str(file)) from error
     moved = replace(plan, config=config, fleet=config.fleet, digest=config_digest(config))
     return Luggage(moved, files, packed.fingerprint)
+
+
+def _index_files(plan: Plan) -> dict[str, tuple[str, bytes]]:
+    """Parameter of the partition -> (where its file lies in a run directory, what is in it)."""
+    found: dict[str, tuple[str, bytes]] = {}
+    for name in type(plan.partition).model_fields:
+        file = getattr(plan.partition, name)
+        if isinstance(file, Path) and file.is_file():
+            with _readable(file):
+                found[name] = (f"{PARTITION}{'' if not found else len(found)}{file.suffix}", file.read_bytes())
+    return found
+
+
+@contextmanager
+def _readable(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"cannot be read: {error.strerror or error}", where=str(file)) from error

@@ -64,6 +64,12 @@ class Divided:
             else:
                 self._place(train, moved(test, device))
 
+    def parts(self) -> list[NDArray[np.int64]]:
+        """Per client, positions among the source's training samples; what it keeps for its own test included."""
+        if self.local_tests is None:
+            return [np.asarray(r) for r in self.rows]
+        return [np.sort(np.concatenate(pair)) for pair in zip(self.rows, self.local_tests, strict=True)]
+
     def class_counts(self) -> list[int]:
         """Training samples of each class over all clients."""
         rows = np.concatenate([np.asarray(r) for r in self.rows])

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class FromFile(Partition):
     """Index lists from a file: JSON (a list of positions per client) or what `aflctl data show --save` wrote."""
 
-    path: Path = Field(description="the file; relative to the folder in which the command runs")
+    path: Path = Field(description="the file; looked up beside the configuration, then in the working folder")
     repeats: bool = Field(False, description="whether a sample may belong to several clients")
 
     def split(
