@@ -382,7 +382,10 @@ class Algorithm(Plugin, Generic[S]):
         return Step(state)
 
     def alarm(self, state: S, fleet: Fleet) -> float | None:
-        """When to call `tick` next (virtual seconds, after `now`); asked after every event, replaces the old one."""
+        """When to call `tick` next (virtual seconds, after `now`); asked after every event, replaces the old one.
+
+        An alarm due at the moment of another event is dropped with it: test `fleet.due` in `receive` and `lost`, too.
+        """
         return None
 
     def tick(self, state: S, fleet: Fleet) -> Step[S]:

@@ -129,6 +129,7 @@ class Scene:
         loop = Loop(
             algorithm, trainer, self.world, setup, chance_of(plan, setup), books,
             flops=self.flops, family=plan.model.family, limits=limits_of(plan), params=self.task.size, growing=growing,
+            activations=self.task.activations,
         )  # fmt: skip
         return Rehearsal(loop, books, digest, trainer, vectors.kind, why)
 

@@ -53,7 +53,7 @@ class UpdateRow:
     version    the version at the end, before the bump; staleness = version - base_version and the sum of its parts
     weight     what the update weighed, where the method says so
     reason     why a lost or rejected task was
-    tracks     `name=staleness` joined by `;`, where a method has tracks
+    tracks     names of the tracks it counted for, joined by `;`, where a method has tracks
     """
 
     task: int

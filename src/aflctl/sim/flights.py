@@ -27,6 +27,7 @@ class Ticket:
 
     base     version per track of what the client starts from; `first` is the highest of them
     seen     version per track at dispatch; seen - base is staleness that was `held` before the task began
+    lead     at its end: the track whose staleness counts, the highest of the tracks that count
     at, kind the event this task is waiting for; decided at dispatch, moved only by a recall or by early stopping
     """
 
@@ -47,6 +48,7 @@ class Ticket:
     kind: int
     reason: LossReason | None
     provisional: bool = False
+    lead: str | None = None
 
     @property
     def interrupted(self) -> bool:

@@ -54,14 +54,18 @@ class Loop:
         limits: Limits = NO_LIMITS,
         params: int | None = None,
         growing: Growing | None = None,
+        activations: float = 0.0,
     ) -> None:
         """`params` is what a task trains in the eyes of the clock, where that is not `setup.size`.
 
+        `activations` are the floats that one sample keeps for the backward pass (memory may cut a batch into parts).
         `growing` are the clients' samples where they change over time; the loop moves their clock.
         """
         self.alg, self.trainer, self.world, self.setup = algorithm, trainer, world, setup
         self.params = setup.size if params is None else params
         self.chance, self.books, self.flops, self.family, self.limits = chance, books, flops, family, limits
+        local = setup.local
+        self.memory = (activations, {"sgd": int(local.momentum > 0)}.get(local.optimizer, 2))
         self.now, self.busy, self.events, self.tasks = 0, -1, 0, 0
         self.used = self.advances = 0
         self.versions: dict[str, int] = {"": 0}
@@ -226,6 +230,7 @@ class Loop:
             (lead,) = staleness
         else:
             lead = max(tracks or staleness, key=staleness.__getitem__)
+        ticket.lead = lead
         return ticket.causes(self.made[lead], lead, self.versions[lead], self.now)
 
     # ---- the one tail ----
@@ -412,6 +417,7 @@ class Loop:
             self.family,
             load.down_bytes,
             load.up_bytes,
+            *self.memory,
         )
         return work
 
@@ -472,7 +478,9 @@ class Loop:
         down = order.down_bytes if order and order.down_bytes is not None else size
         up = order.up_bytes if order and order.up_bytes is not None else size
         share = order.work if order else 1.0
-        work = Work(steps, per_epoch, n, local.batch_size, self.params, self.flops, share, self.family, down, up)
+        work = Work(
+            steps, per_epoch, n, local.batch_size, self.params, self.flops, share, self.family, down, up, *self.memory
+        )
         return self.world.expected_s(client, work)
 
     def _checked(self, step: Any, hook: str) -> Step[Any]:

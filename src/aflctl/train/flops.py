@@ -50,6 +50,29 @@ def flops_by_module(module: nn.Module, spec: DataSpec) -> dict[str, float]:
     return {name: counted.get(name, 0.0) for name in holders}
 
 
+def count_activations(module: nn.Module, spec: DataSpec) -> float:
+    """Floats that one sample keeps for the backward pass: the inputs and the outputs of every innermost module."""
+    batch, kept = 2, [0]
+    x, present = example(spec, batch)
+
+    def seen(part: nn.Module, given: Any, out: Any) -> None:
+        made = out if isinstance(out, tuple | list) else (out,)
+        kept[0] += sum(t.numel() for t in made if isinstance(t, torch.Tensor))
+
+    hooks = [p.register_forward_hook(seen) for p in module.modules() if not any(True for _ in p.children())]
+    state = {k: v.clone() for k, v in module.state_dict().items()}
+    module.train()
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            module(x, present) if len(spec.modalities) > 1 else module(x)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    module.load_state_dict(state)
+    inputs = sum(t.numel() for t in (x if isinstance(x, tuple) else (x,)))
+    return float(kept[0] + inputs) / batch
+
+
 def _count(module: nn.Module, spec: DataSpec) -> tuple[float, dict[str, float]]:
     """(FLOPs of one sample in all, the same by module name)."""
     batch = 2

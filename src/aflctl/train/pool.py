@@ -124,11 +124,7 @@ class Pool:
         algorithm = self.kit.algorithm
         with self._named(spec, "finish"):
             up, memory = algorithm.finish(w, job)
-        if set(up) != set(algorithm.uploads):
-            raise HookFailed(
-                f"{type(algorithm).__name__}.finish returned {sorted(up)}, "
-                f"but `uploads` declares {sorted(algorithm.uploads)}"
-            )
+        self._declared(up)
         moved, own = buffers - spec.buffers, buffers[self._places]
         self.kept[task] = (spec.client, memory, moved.index_fill_(0, self._places, 0.0), own)
         self.trained_steps += spec.steps
@@ -215,6 +211,14 @@ class Pool:
                 hint="set AFLCTL_TRACEBACK=1 to see where",
             ) from error
 
+    def _declared(self, up: Mapping[str, Tensor]) -> None:
+        algorithm = self.kit.algorithm
+        if set(up) != set(algorithm.uploads):
+            raise HookFailed(
+                f"{type(algorithm).__name__}.finish returned {sorted(up)}, "
+                f"but `uploads` declares {sorted(algorithm.uploads)}"
+            )
+
     def _up_bytes(self, spec: Spec) -> int:
         """One dry `start` and `finish` per shape of job."""
         signature = (_shapes(spec.sent), _shapes(spec.memory))
@@ -225,6 +229,7 @@ class Pool:
                 w, memory = algorithm.start(task, whole(feed, spec) if algorithm.probes else None, job)
             with self._named(spec, "finish"):
                 up, _ = algorithm.finish(w, job._replace(memory=memory))
+            self._declared(up)
             self.sizes[signature] = _bytes(up)
         return self.sizes[signature]
 

@@ -71,6 +71,7 @@ class FlatTask:
         self.running = self.buffers.clone()
         self.random = any(isinstance(m, (nn.Dropout, nn.Dropout1d, nn.Dropout2d)) and m.p > 0 for m in module.modules())
         self._head = next((m for m in reversed(list(module.modules())) if isinstance(m, nn.Linear)), None)
+        self.activations = 0.0
         self._training = True
         module.train()
 

@@ -34,7 +34,7 @@ class Linears(torch.autograd.Function):
 
 
 def rowwise(module: nn.Module, names: Sequence[str]) -> Forward | None:
-    """(pieces [K, ...] in the order of `names`, x [K, B, ...]) -> logits [K, B, classes]; None where vmap must do it."""
+    """(pieces [K, ...] in the order of `names`, x [K, B, ...]) -> logits [K, B, classes]; None = vmap must do it."""
     if type(module) is not nn.Sequential:
         return None
     at = {name: i for i, name in enumerate(names)}
