@@ -74,7 +74,7 @@ def staleness(groups: Sequence[Group]) -> Figure:
     for g in groups:
         found = _causes(g)
         rows += [(g.label if i == 0 else "", device, parts) for i, (device, parts) in enumerate(found.items())]
-    figure, (axes,) = drawing.figure(1, size=(7.0, max(2.4, 0.9 + 0.2 * len(rows) + 0.24 * len(groups))))
+    figure, (axes,) = drawing.figure(1, size=(5.6, max(2.4, 0.9 + 0.2 * len(rows) + 0.24 * len(groups))))
     places: list[float] = []
     at = 0.0
     for name, _, _ in rows:

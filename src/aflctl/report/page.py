@@ -14,7 +14,7 @@ from aflctl.report.figures import CAPTIONS, PICTURES
 from aflctl.report.formats import difference_grids
 from aflctl.report.grouping import Group, value_text
 from aflctl.report.reading import Facts, flatten
-from aflctl.report.sentences import front_lines, front_title, method, sentence, summary
+from aflctl.report.sentences import front_lines, front_title, method, sentence, summaries
 from aflctl.report.svg import inline, variables
 from aflctl.report.verdicts import NONE_SHOWN
 from aflctl.report.wording import count, percent, plural, seconds
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from aflctl.report.comparison import Comparison
 
 _KIND = {"better": "better", "worse": "worse", NONE_SHOWN: "even"}
+MOST_SENTENCES = 10
 _LIBRARIES = ("aflctl", "python", "torch", "numpy")
 
 
@@ -99,8 +100,9 @@ def _section(title: str, *parts: str) -> str:
     return "\n".join([f"<section><h2>{escape(title)}</h2>", *(p for p in parts if p), "</section>"])
 
 
-def _paragraphs(texts: Iterable[str], kind: str = "note") -> str:
-    return "".join(f'<p class="{kind}">{escape(text)}</p>' for text in texts)
+def _notes(texts: Iterable[str], kind: str = "note") -> str:
+    told = "<br>".join(escape(text) for text in texts)
+    return f'<p class="{kind}">{told}</p>' if told else ""
 
 
 def _folded(title: str, *parts: str) -> str:
@@ -145,9 +147,12 @@ def _conclusion(comparison: Comparison) -> str:
     found = comparison.differences
     parts = []
     if found:
-        parts.append(f'<p class="lead">{escape(summary(comparison))}</p>')
+        parts += [f'<p class="lead">{escape(text)}</p>' for text in summaries(comparison)]
         items = "".join(f'<li class="{_KIND.get(d.verdict, "other")}">{escape(sentence(d))}</li>' for d in found)
-        parts += [f'<ul class="verdicts">{items}</ul>', _paragraphs([method(comparison)])]
+        words = f'<ul class="verdicts">{items}</ul>'
+        many = len(found) > MOST_SENTENCES
+        parts.append(_folded(f"All {len(found)} comparisons in words", words) if many else words)
+        parts.append(_notes([method(comparison)]))
     elif len(comparison.groups) == 1:
         parts.append('<p class="lead">One configuration: there is nothing to compare it with.</p>')
     else:
@@ -159,22 +164,22 @@ def _conclusion(comparison: Comparison) -> str:
     parts.append(_warning("Left out", [f"{name} {reason}" for name, reason in comparison.skipped]))
     told = [f"{f.name}: {text}" for _, f in _members(comparison) for text in render.warnings(f.summary)]
     parts.append(_warning("Warnings of the runs", told[:12] + ([f"and {len(told) - 12} more"] if told[12:] else [])))
-    return _section("Conclusion", *parts, _paragraphs(comparison.notes))
+    return _section("Conclusion", *parts, _notes(comparison.notes))
 
 
 def _results(comparison: Comparison) -> str:
     heads, rows = grid(comparison)
-    parts = [_table(heads, rows), _paragraphs(f"{note}." for note in footnotes(comparison))]
+    parts = [_table(heads, rows), _notes(f"{note}." for note in footnotes(comparison))]
     for title, columns, cells, notes in difference_grids(comparison):
-        parts += [_table(columns, cells, caption=title, verdicts=True), _paragraphs(f"{note}." for note in notes)]
+        parts += [_table(columns, cells, caption=title, verdicts=True), _notes(f"{note}." for note in notes)]
     return _section("Results", *parts)
 
 
 def _pictures(comparison: Comparison) -> str:
     groups = sorted(comparison.groups, key=lambda g: g.label)
     drawn = [
-        f"<figure>{inline(make(groups), name, CAPTIONS[name])}<figcaption>{escape(CAPTIONS[name])}</figcaption></figure>"
-        for name, make in PICTURES.items()
+        f"<figure>{inline(PICTURES[name](groups), name, text)}<figcaption>{escape(text)}</figcaption></figure>"
+        for name, text in CAPTIONS.items()
     ]
     return _section("Pictures", f'<div class="figures">{"".join(drawn)}</div>')
 
@@ -190,7 +195,8 @@ def _configurations(comparison: Comparison) -> str:
     same = [(key, value) for key, value in first.items() if key not in keys and all(g.flat.get(key) == value
             for g in groups)]  # fmt: skip
     rows = [[key, value_text(value)] for key, value in same]
-    parts.append(_folded(f"What all have in common ({plural(len(rows), 'key')})", _table(["", "value"], rows, text=True)))
+    common = _table(["", "value"], rows, text=True)
+    parts.append(_folded(f"What all have in common ({plural(len(rows), 'key')})", common))
     return _section("Configurations", *parts)
 
 
@@ -245,7 +251,7 @@ def _origin(provenance: Mapping[str, Any], results: Mapping[str, Any]) -> dict[s
 
 
 def _repeat(comparison: Comparison) -> str:
-    parts = [_paragraphs(
+    parts = [_notes(
         ["Save a configuration under the name given and run it with each seed; the same version of aflctl and the same "
          "data give the same bits. With the run directories at hand, aflctl verify DIRECTORY repeats one and compares "
          "its digests."], "text")]  # fmt: skip
@@ -277,8 +283,8 @@ def _file_name(label: str, used: set[str]) -> str:
 def _flags(fact: Facts) -> str:
     """What to add to the group's configuration for this run."""
     own = fact.run.config.get("seeds")
-    sets = [f"--set seeds.{k}={v}" for k, v in flatten(own).items() if v is not None] if isinstance(own, Mapping) else []
-    return " ".join([f"--seed {fact.seed}", *sets])
+    told = flatten(own) if isinstance(own, Mapping) else {}
+    return " ".join([f"--seed {fact.seed}", *(f"--set seeds.{k}={v}" for k, v in told.items() if v is not None)])
 
 
 def _yaml(fact: Facts) -> str:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from aflctl.report.cells import difference_scale, p_text, signed, unit_of
+from aflctl.report.cells import difference_scale, p_text, scale, signed, unit_of
 from aflctl.report.columns import Column
 from aflctl.report.inference import RESAMPLES
 from aflctl.report.verdicts import NONE_SHOWN, NOT_COMPARED, Difference, Front
-from aflctl.report.wording import percent, plural, seconds
+from aflctl.report.wording import percent, plural, seconds, short
 
 if TYPE_CHECKING:
     from aflctl.report.comparison import Comparison
@@ -52,6 +52,10 @@ def sentence(d: Difference, with_numbers: bool = True) -> str:
     if d.relative is not None and not share:
         much += f" ({100 * d.relative:+.0f} %)"
     ends = " to ".join(signed(v, d.column, by) for v in (d.interval.low, d.interval.high))
+    if d.limit is not None:
+        bound = scale(d.column, d.limit)
+        told = f"{short(d.limit / bound.divisor)} {bound.unit}".rstrip()
+        ends += f" (restricted to the {told} that both were followed)"
     effect = "" if d.effect is None else f", g = {d.effect:.2f}"
     p = p_text(d.p_holm)
     p = f"p {p[0]} {p[1:]}" if p.startswith("<") else f"p = {p}"
@@ -92,7 +96,7 @@ def front_lines(front: Front) -> list[str]:
     if front.beaten:
         lines.append("behind it: " + "; ".join(f"{told(label)} after {over}" for label, over in front.beaten))
     if front.absent:
-        lines.append("not at the target: " + "; ".join(front.absent))
+        lines.append("not at the target within the common budget: " + "; ".join(front.absent))
     return lines
 
 
@@ -101,17 +105,16 @@ def front_title(front: Front) -> str:
     return f"Pareto view, final accuracy against {front.time.title} (means)"
 
 
-def summary(comparison: Comparison) -> str:
-    """One sentence over all verdicts of the first column that was judged."""
-    found = comparison.differences
-    if not found:
-        return ""
-    first = [d for d in found if d.column.text == found[0].column.text]
-    baselines = list(dict.fromkeys(d.baseline for d in first))
-    against = baselines[0] if len(baselines) == 1 else "their baselines"
-    parts = []
-    for word in ("better", "worse", "higher", "lower", NONE_SHOWN, NOT_COMPARED):
-        names = [d.label for d in first if d.verdict == word]
-        if names:
-            parts.append(f"{word}: {', '.join(names)}")
-    return f"Against {against} in {name_of(first[0].column)}, {'; '.join(parts)}."
+def summaries(comparison: Comparison) -> list[str]:
+    """One sentence over all verdicts of each column that was judged."""
+    lines = []
+    for found in by_column(comparison.differences).values():
+        baselines = list(dict.fromkeys(d.baseline for d in found))
+        against = baselines[0] if len(baselines) == 1 else "their baselines"
+        parts = []
+        for word in ("better", "worse", "higher", "lower", NONE_SHOWN, NOT_COMPARED):
+            names = [d.label for d in found if d.verdict == word]
+            if names:
+                parts.append(f"{word}: {', '.join(names)}")
+        lines.append(f"Against {against} in {name_of(found[0].column)}, {'; '.join(parts)}.")
+    return lines
