@@ -70,6 +70,8 @@ def federate(plan: Plan, cache: Path, opened: Opened | None = None) -> Federated
     if made is not None:
         if required(plan, made.spec) is not None:
             raise UserError("this dataset makes its clients itself, with all modalities", where="modalities")
+        if config.dataset.merge_test:
+            raise UserError("this dataset has clients of its own and no test set to merge", where="dataset.merge_test")
         return made
     source = plan.dataset.open(cache) if opened is None else opened.source(plan.dataset, cache)
     if config.dataset.merge_test:

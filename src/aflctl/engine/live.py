@@ -49,6 +49,8 @@ def divide_all(plan: Plan, source: Source) -> Divided:
     The split of a client is the partition's own (`local_split`), or stratified by `test_fraction`. The global test set
     is what all clients keep for testing.
     """
+    if plan.config.modalities is not None:
+        raise UserError("merge_test and modalities cannot be combined", where="dataset.merge_test")
     source, clients = merged(source), plan.config.clients.count
     labels, share, seed = source.train.labels.numpy(), plan.config.dataset.test_fraction, plan.seeds["data"]
     own = getattr(plan.partition, "local_split", None)
