@@ -20,6 +20,11 @@ from aflctl.train.executors.workers import Workers
 from aflctl.train.jobs import train
 
 
+def row(what: str, name: str, speed: float, bar: str, ms: float, low: float) -> None:
+    """One line: the ratio, its bar, and a step's time as a share of the machine's floor."""
+    print(f"{what:23s} | {name:31s} | {speed:5.2f} {bar:9s} | {ms:8.4f} ms a step, floor {low:.4f}: {low / ms:.0%}")
+
+
 def serial_row(name: str, repeats: int) -> None:
     kit, specs, plain = workload(name, 3)
     steps = sum(s.steps for s in specs)
@@ -27,7 +32,7 @@ def serial_row(name: str, repeats: int) -> None:
     low = floor_ms(SHAPES[name])
     ms = 1e3 * median(taken["serial"]) / steps
     speed = ratio(taken["bare"], taken["serial"])
-    print(f"serial / bare loop      | {name:32s} | {speed:5.2f} (bar 0.9) | {ms:7.3f} ms a step, floor {low:.3f} = {low / ms:.0%}")
+    row("serial / bare loop", name, speed, "(bar 0.9)", ms, low)
 
 
 def _two(name: str, rounds: int, ready: Any, go: Any, out: Any) -> None:
@@ -71,7 +76,8 @@ def workers_row(name: str, repeats: int) -> None:
         ours.append(time.perf_counter() - start)
     workers.close()
     steps = sum(s.steps for s in specs)
-    print(f"workers=2 / two loops   | {name:32s} | {ratio(joint, ours):5.2f} (bar 0.9) | {1e3 * median(ours) / steps:7.3f} ms a step")
+    low = floor_ms(SHAPES[name]) / 2
+    row("workers=2 / two loops", name, ratio(joint, ours), "(bar 0.9)", 1e3 * median(ours) / steps, low)
 
 
 def stacked_row(name: str, repeats: int, rows: int = 32, device: str = "cpu", bar: str = "(bar 5)") -> None:
@@ -90,7 +96,7 @@ def stacked_row(name: str, repeats: int, rows: int = 32, device: str = "cpu", ba
     low = floor_ms(SHAPES[name], device)
     speed = ratio(taken["serial"], taken["stacked"])
     where = "" if device == "cpu" else f" on {device}"
-    print(f"stacked {rows:4d} / serial{where} | {name:32s} | {speed:5.2f} {bar} | {ms:7.4f} ms a step, floor {low:.3f} = {low / ms:.0%}")
+    row(f"stacked {rows} / serial{where}", name, speed, bar, ms, low)
 
 
 def main() -> None:

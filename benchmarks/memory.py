@@ -50,7 +50,8 @@ def main() -> None:
         words = [sys.executable, __file__, CHILD, str(clients), "--updates", str(given.updates)]
         told = json.loads(subprocess.run(words, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
         first = told["peak_mib"] if first is None else first
-        print(f"{clients:7,d}   {told['peak_mib']:8.0f}   {told['peak_mib'] - first:+15.0f}   run {told['host']['run_s']:.1f} s")
+        peak, run_s = told["peak_mib"], told["host"]["run_s"]
+        print(f"{clients:7,d}   {peak:8.0f}   {peak - first:+15.0f}   run {run_s:.1f} s")
 
 
 if __name__ == "__main__":

@@ -51,11 +51,11 @@ def workload(name: str, jobs: int, epochs: int = 2, device: str = "cpu", seed: i
     specs = []
     for k in range(jobs):
         rows = torch.from_numpy(rng.permutation(size)[:n])
-        mine = moved(Samples(data.x, data.y, None, rows), place) if device == "cpu" else Samples(data.x, data.y, None, rows)
+        mine, order = Samples(data.x, data.y, None, rows), epoch_order(rng, n, epochs)
+        rates = [local.lr] * epochs
         specs.append(
-            Spec(k, k, 0, {"w": task.init}, {}, mine, epoch_order(rng, n, epochs), [local.lr] * epochs, per_epoch, batch,
-                 steps, steps, k, task.buffers)
-        )  # fmt: skip
+            Spec(k, k, 0, {"w": task.init}, {}, mine, order, rates, per_epoch, batch, steps, steps, k, task.buffers)
+        )
     if device != "cpu":
         there = moved(data, place)
         for s in specs:
