@@ -18,15 +18,28 @@ _HOMES = {
     "load_run": "runs.load",
     "registry": "plugins",
     "run": "engine",
+    "run_suite": "engine.suite",
     "verify": "engine.verify",
 }
 _NAMES = {"load_config": "load"}
 
-__all__ = ["AflctlError", "RunResult", "__version__", "compare", "load_config", "load_run", "registry", "run", "verify"]
+__all__ = [
+    "AflctlError",
+    "RunResult",
+    "__version__",
+    "compare",
+    "load_config",
+    "load_run",
+    "registry",
+    "run",
+    "run_suite",
+    "verify",
+]
 
 if TYPE_CHECKING:
     from aflctl.config.load import load as load_config
     from aflctl.engine import RunResult, run
+    from aflctl.engine.suite import run_suite
     from aflctl.engine.verify import verify
     from aflctl.errors import AflctlError
     from aflctl.plugins import registry
