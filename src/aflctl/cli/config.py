@@ -50,8 +50,12 @@ def schema(json: JsonOption = False) -> None:
 @app.command("validate")
 def validate(config: ConfigArgument = None, set_: SetOption = None, json: JsonOption = False) -> None:
     """Check a configuration; all mistakes are reported at once."""
+    from aflctl.config.matrix import is_matrix
     from aflctl.plan import resolve
 
+    if is_matrix(config, set_ or ()):
+        _validate_many(config, set_, json)
+        return
     loaded = _load(config, set_)
     plan = resolve(loaded)
     source = str(loaded.path or config or loaded.preset)
@@ -64,6 +68,19 @@ def validate(config: ConfigArgument = None, set_: SetOption = None, json: JsonOp
         f"{source}: valid; {said.algorithm.name} on {said.dataset.name} with {said.model.name}, "
         f"{said.clients.count} clients"
     )
+
+
+def _validate_many(config: str | None, sets: list[str] | None, json: bool) -> None:
+    from aflctl.config.matrix import expand
+    from aflctl.engine.checks import CHECKS
+    from aflctl.plan import resolve
+
+    found = expand(config, sets or (), checks=CHECKS, digest=lambda loaded: resolve(loaded).digest)
+    runs = [{"label": d.label, "digest": resolve(x).digest} for d, x in zip(found.cells, found.loaded)]
+    if json:
+        console.json_document("config-validation", {"valid": True, "source": str(config or found.name), "runs": runs})
+        return
+    console.out(f"{config or found.name}: valid; {len(runs)} runs")
 
 
 def _load(config: str | None, sets: list[str] | None) -> Loaded:

@@ -14,6 +14,23 @@ _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _LOCAL = r"\.py(:.*)?$"
 _QUALIFIED = r"^[^/\s]+/(?!.*\.py(:.*)?$)[^/\s]+$"
 
+_ENTRIES = {"type": "object", "minProperties": 1}
+_MATRIX: dict[str, Any] = {
+    "description": "makes the file many runs: dotted key -> list of values; all combinations are run",
+    "type": "object",
+    "properties": {
+        "exclude": {
+            "description": "combinations to leave out: those with all values of an entry",
+            "anyOf": [_ENTRIES, {"type": "array", "items": _ENTRIES}],
+        },
+        "include": {
+            "description": "runs to add; a list in an entry is combined like those of the matrix",
+            "anyOf": [_ENTRIES, {"type": "array", "items": _ENTRIES}],
+        },
+    },
+    "additionalProperties": {"type": "array", "minItems": 1},
+}
+
 
 def json_schema(registry: plugins.Registry | None = None) -> dict[str, Any]:
     """A schema for editors. Plug-ins that do not load are left out; local files are allowed with any parameters."""
@@ -38,6 +55,7 @@ def json_schema(registry: plugins.Registry | None = None) -> dict[str, Any]:
     _point(schema["properties"], "personalization", _one_or_more("personalizations"))
     _point(defs["Clients"]["properties"], "selection", _ref("selections"))
     _point(defs["FleetSpec"]["properties"], "availability", _one_or_more("availability"))
+    schema["properties"]["matrix"] = _MATRIX
     for unused in ("PluginRef", "DatasetRef", "ModelRef", "AvailabilityRef"):
         defs.pop(unused, None)
     return {"$schema": _DIALECT, "title": "aflctl configuration", **{k: v for k, v in schema.items() if k != "title"}}

@@ -135,7 +135,7 @@ def _cells(given: Source, table: Any) -> Iterator[_Cell]:
     if size > LIMIT:
         _note(given, (MATRIX,), f"makes {size:,} runs; at most {LIMIT:,} fit into one file")
         return
-    kept = _excluded(given, list(_product(axes)), _entries(given, table, EXCLUDE)) if axes or not added else []
+    kept = _excluded(given, list(_product(axes)), _entries(given, table, EXCLUDE)) if axes else []
     found = [*kept, *(cell for _, entry in added for cell in _product(entry))]
     if not found and not given.problems:
         _note(given, (MATRIX,), "has no run left", "take something out of exclude")
