@@ -35,6 +35,7 @@ class BoundedStalenessSgd(FedBuff):
     """
 
     evidence: ClassVar[str] = "memory (SSP); policies from official codes read"
+    conformance: ClassVar = {"variants": ({"policy": "downweight", "bound": 1},)}
 
     buffer_size: int = Field(1, ge=1, description="K, updates per version")
     staleness: StalenessWeight = Field(StalenessWeight(kind="constant"), description="s(tau) within the bound")

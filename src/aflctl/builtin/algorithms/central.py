@@ -26,7 +26,8 @@ class Central(Algorithm[CentralState]):
     `pools` asks the engine for a federation of one client that holds every training sample; the rest is the ordinary
     course of things: one update is `local.epochs` passes over all the data, so `stop.updates` wants to be small.
 
-    Deviations: as for every method the optimizer is made anew for each task, so momentum does not outlive a task.
+    Source: the definition of centralised training. Deviations: as for every method the optimizer is made anew for each
+    task, so momentum does not outlive a task.
     """
 
     uploads: ClassVar[tuple[str, ...]] = ("w",)

@@ -51,6 +51,7 @@ class Cfl(Algorithm[CflState]):
     # Authors' notebook: EMNIST, 10 clients, Dirichlet 1.0, half of them rotated by 180 degrees; eps1 0.4, eps2 1.6,
     # warmup 20, 80 rounds, local {lr: 0.1, lr_decay: 0.99, momentum: 0.9, batch_size: 128}.
     evidence: ClassVar[str] = "official code read"
+    conformance: ClassVar = {"variants": ({"warmup": 1, "eps1": 10.0, "eps2": 0.01},)}
 
     eps1: float = Field(0.4, ge=0, description="split where the mean update is shorter than this (notebook: 0.4)")
     eps2: float = Field(1.6, ge=0, description="and the longest is longer than this (notebook: 1.6)")

@@ -47,6 +47,13 @@ class Forootani(FedAvg):
     # parallel, variant barrier; buffered: buffer_size 8, beta 0.05, epochs 5, alpha 0. FashionMNIST, Dirichlet 0.5.
     uploads: ClassVar[tuple[str, ...]] = ("w",)
     evidence: ClassVar[str] = "official code read; paper's text without its formulas"
+    conformance: ClassVar = {
+        "variants": (
+            {"variant": "barrier", "replacement": True},
+            {"variant": "barrier", "delay_source": "constant"},
+            {"variant": "immediate"},
+        )
+    }
 
     variant: Literal["immediate", "buffered", "barrier"] = Field("buffered", description="when the server steps")
     buffer_size: int = Field(8, ge=1, description="K of the buffered variant (scripts: 8)")

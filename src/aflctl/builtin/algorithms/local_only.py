@@ -28,6 +28,8 @@ class LocalOnly(Algorithm[LocalOnlyState]):
     `personal` gives client i its w_i; the global model stays x_0, so read the per-client accuracy. A version is a
     task that ended, which keeps evaluation and stopping rules in step with the asynchronous methods; the staleness of
     such a run counts what others did meanwhile and harms nobody.
+
+    Source: the definition of training alone. Deviations: none.
     """
 
     uploads: ClassVar[tuple[str, ...]] = ()

@@ -22,7 +22,7 @@ class Mifa(FedVarp):
     memory: one vector per client. A version is a round that moved x.
 
     Source: Gu, Huang, Zhang, Huang, Fast Federated Learning in the Presence of Arbitrary Device Unavailability,
-    NeurIPS 2021; authors' code.
+    NeurIPS 2021; authors' code. Deviations: none known.
     """
 
     # Authors: MNIST logistic regression, 100 clients of 2 classes, local {epochs: 2, batch_size: 100, lr: 0.01,

@@ -47,6 +47,7 @@ class Port(Algorithm[PortState]):
     # local {epochs: 5, batch_size: 128, lr: 0.1, momentum: 0.9, weight_decay: 1e-4}, Dirichlet 5, target 75 %.
     uploads: ClassVar[tuple[str, ...]] = ("w",)
     evidence: ClassVar[str] = "official code read; of the paper nothing"
+    conformance: ClassVar = {"variants": ({"buffer_size": 2, "bound": 2},)}
 
     buffer_size: int = Field(15, ge=1, description="updates per version (authors' configuration: 15 of 30 in flight)")
     bound: int = Field(10, ge=1, description="Omega, staleness from which a client is asked to report (authors: 10)")

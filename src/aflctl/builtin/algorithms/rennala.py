@@ -31,7 +31,7 @@ class Rennala(Algorithm[RennalaState]):
     B is `batch`. Every applied gradient is fresh. A version is a batch.
 
     Source: Tyurin, Richtarik, Optimal Time Complexities of Parallel Stochastic Optimization Methods Under a Fixed
-    Computation Model, NeurIPS 2023.
+    Computation Model, NeurIPS 2023. Deviations: none known.
     """
 
     evidence: ClassVar[str] = "secondary: simulation code believed to be the authors'"

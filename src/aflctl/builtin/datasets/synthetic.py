@@ -37,7 +37,7 @@ class Synthetic(Dataset):
     iid: bool = Field(False, description="one model and one input distribution for all")
     features: int = Field(60, ge=1, le=10_000, description="length of an input")
     classes: int = Field(10, ge=2, le=10_000, description="number of classes")
-    mu: float = Field(4.0, description="mean of the logarithm of the sizes")
+    mu: float = Field(4.0, ge=-20, le=20, description="mean of the logarithm of the sizes")
     sigma: float = Field(1.0, ge=0, description="standard deviation of the logarithm of the sizes")
     min_size: int = Field(10, ge=1, description="added to every size")
     max_size: int = Field(2000, ge=1, description="largest size")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
@@ -29,6 +29,10 @@ class Dirichlet(Partition):
     N samples, M clients, C classes. Sources: Yurochkin et al. 2019 (arXiv 1905.12022), Li et al. 2022 (2102.02079),
     Acar et al. 2021 (2111.04263).
     """
+
+    conformance: ClassVar = {
+        "variants": ({"alpha": 0.1, "min_size": 20, "max_retries": 1, "shortfall": "accept"},)
+    }
 
     alpha: float = Field(0.5, gt=0, description="concentration; 0.1 = strong skew, 100 = nearly IID")
     by: Literal["class", "client"] = Field("class", description="what is divided by the draw")

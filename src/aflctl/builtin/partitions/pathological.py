@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
@@ -29,6 +29,10 @@ class Pathological(Partition):
 
     M clients, C classes.
     """
+
+    conformance: ClassVar = {
+        "variants": ({"k": 1, "min_size": 30, "max_retries": 1, "shortfall": "accept"},)
+    }
 
     k: int = Field(2, ge=1, description="classes or shards per client")
     form: Literal["classes", "shards"] = Field("classes", description="what k counts")

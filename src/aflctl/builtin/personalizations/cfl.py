@@ -50,6 +50,8 @@ class AsyncCfl(Personalization):
 
     layer: ClassVar[Literal["subspace", "tracks", "extra"]] = "tracks"
 
+    conformance: ClassVar = {"variants": ({"warmup": 0, "eps1": 10.0, "eps2": 0.01},)}
+
     eps1: float = Field(0.4, ge=0, description="split where the mean update is shorter than this (notebook: 0.4)")
     eps2: float = Field(1.6, ge=0, description="and the longest is longer than this (notebook: 1.6)")
     warmup: int = Field(20, ge=0, description="versions of a cluster before it may split (notebook: 20)")

@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 from pydantic import Field
 
-from aflctl.api import Algorithm, Assignment, Batch, Fleet, Job, Personalization, Setup, Step, Task, Update, Wrapper
+from aflctl.api import (
+    Algorithm,
+    Assignment,
+    Batch,
+    Fleet,
+    Job,
+    Lost,
+    Personalization,
+    Recall,
+    Setup,
+    Step,
+    Task,
+    Update,
+    Wrapper,
+)
 from aflctl.builtin.personalizations.selectors import choose
 from aflctl.builtin.personalizations.subspace import name_of, refuse_direction
 from aflctl.errors import UserError
@@ -121,7 +136,28 @@ class Masked(Wrapper[Any]):
         step = self.inner.receive(state.inner, replace(update, up=up), fleet)
         if step.used:
             state.masks[update.client] = mask
+        return self._step(state, step)
+
+    def _step(self, state: MaskedState, step: Step[Any]) -> Step[MaskedState]:
         return replace(step, state=replace(state, inner=step.state))
+
+    def select(self, state: MaskedState, fleet: Fleet) -> Sequence[int]:
+        return cast("Sequence[int]", self.inner.select(state.inner, fleet))
+
+    def launched(self, state: MaskedState, clients: Sequence[int], fleet: Fleet) -> MaskedState:
+        return replace(state, inner=self.inner.launched(state.inner, clients, fleet))
+
+    def lost(self, state: MaskedState, lost: Lost, fleet: Fleet) -> Step[MaskedState]:
+        return self._step(state, self.inner.lost(state.inner, lost, fleet))
+
+    def recall(self, state: MaskedState, fleet: Fleet) -> Mapping[int, Recall]:
+        return cast("Mapping[int, Recall]", self.inner.recall(state.inner, fleet))
+
+    def alarm(self, state: MaskedState, fleet: Fleet) -> float | None:
+        return cast("float | None", self.inner.alarm(state.inner, fleet))
+
+    def tick(self, state: MaskedState, fleet: Fleet) -> Step[MaskedState]:
+        return self._step(state, self.inner.tick(state.inner, fleet))
 
     # ---- client ----
     direction = Algorithm.direction  # type: ignore[pydantic-field]
