@@ -21,7 +21,8 @@ ALLOWED: dict[str, set[str]] = {
     "rules": BOTTOM,
     "sources": set(),
     "data": BOTTOM,
-    "testing": BOTTOM | {"rules", "plugins", "seam", "sim", "train", "runs", "engine"},  # drives a method by hand
+    "testing": BOTTOM | {"rules", "plugins", "seam", "sim", "train", "runs", "engine", "data"},  # drives a method by hand
+    "scaffold": BOTTOM | {"plugins"},
     "plugins": BOTTOM | {"sources"},
     "config": BOTTOM | {"plugins", "sources"},
     "plan": BOTTOM | {"plugins", "config", "sources"},
@@ -31,8 +32,8 @@ ALLOWED: dict[str, set[str]] = {
     "report": {"errors", "runs"},
     "engine": BOTTOM | {"plan", "config", "plugins", "sources", "data", "sim", "train", "runs", "report"},
     "builtin": BOTTOM | {"rules", "data"},
-    "cli": BOTTOM | {"data", "engine", "plan", "config", "plugins", "runs", "report"},
-    "": BOTTOM | {"rules", "plugins", "config", "plan", "engine", "runs", "report"},
+    "cli": BOTTOM | {"data", "engine", "plan", "config", "plugins", "runs", "report", "testing", "scaffold"},
+    "": BOTTOM | {"rules", "plugins", "config", "plan", "engine", "runs", "report", "testing", "scaffold"},
 }
 NO_TORCH_AT_ALL = ("sim", "config", "plugins", "sources", "plan", "report", "errors", "cli")
 NO_TORCH_AT_THE_TOP = ("api", "rules", "runs", "builtin/algorithms", "builtin/partitions", "builtin/selections",

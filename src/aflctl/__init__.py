@@ -13,7 +13,9 @@ __version__ = "0.1.0"
 _HOMES = {
     "AflctlError": "errors",
     "RunResult": "engine",
+    "check_plugin": "testing",
     "compare": "report",
+    "create_plugin": "scaffold",
     "load_config": "config.load",
     "load_run": "runs.load",
     "registry": "plugins",
@@ -21,13 +23,15 @@ _HOMES = {
     "run_suite": "engine.suite",
     "verify": "engine.verify",
 }
-_NAMES = {"load_config": "load"}
+_NAMES = {"create_plugin": "create", "load_config": "load"}
 
 __all__ = [
     "AflctlError",
     "RunResult",
     "__version__",
+    "check_plugin",
     "compare",
+    "create_plugin",
     "load_config",
     "load_run",
     "registry",
@@ -45,6 +49,8 @@ if TYPE_CHECKING:
     from aflctl.plugins import registry
     from aflctl.report import compare
     from aflctl.runs.load import load_run
+    from aflctl.scaffold import create as create_plugin
+    from aflctl.testing import check_plugin
 
 
 def __getattr__(name: str) -> Any:

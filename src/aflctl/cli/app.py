@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from aflctl import __version__, errors
-from aflctl.cli import compare, config, console, data, plan, report, run, show, verify
+from aflctl.cli import compare, config, console, data, plan, plugin, report, run, show, verify
 from aflctl.cli import list as listing
 
 EPILOG = (
@@ -59,6 +59,7 @@ app.command("report", short_help="A comparison as one HTML page.")(report.report
 app.command("verify", short_help="Run a run again and compare.")(verify.verify)
 app.add_typer(config.app, name="config")
 app.add_typer(data.app, name="data")
+app.add_typer(plugin.app, name="plugin")
 
 
 def main(args: Sequence[str] | None = None) -> None:
