@@ -15,9 +15,11 @@ from aflctl.engine.checks import CHECKS
 from aflctl.errors import AflctlError, Interrupted
 from aflctl.plan import Plan, config_digest, resolve
 from aflctl.runs import provenance
+from aflctl.runs.atomic import disk
 from aflctl.runs.rundir import RunDir, read_json
 
 if TYPE_CHECKING:
+    from aflctl.engine.tracking import Trackers
     from aflctl.engine.build import Experiment
     from aflctl.engine.drive import Progress
     from aflctl.engine.opened import Opened
@@ -96,9 +98,11 @@ def _run(
     from aflctl.engine.build import federate
     from aflctl.engine.inherit import shorter
     from aflctl.engine.keep import types_of
+    from aflctl.engine.tracking import Trackers
     from aflctl.engine.travel import gather
 
     started = time.perf_counter()
+    trackers = Trackers(plan.config.track, loaded.base)
     luggage = gather(plan, loaded.base)
     plan = luggage.plan
     data = federate(plan, data_folder(), opened)
@@ -114,15 +118,17 @@ def _run(
             saved, note = _left(plan, rundir)
             if saved is None:
                 rundir.clear()
-        elif not rerun and (found := shorter(root, rundir.path, prints, plan.config.stop, types_of(plan))) is not None:
+        elif not rerun and (found := shorter(root, rundir.path, prints, plan, types_of(plan))) is not None:
             saved, note = found
+        with disk(rundir.path):
+            rundir.file("exit.json").unlink(missing_ok=True)
         rundir.write_text("config.yaml", to_yaml(plan.config))
         luggage.unpack(rundir.path)
         rundir.log(f"{provenance.now()}  begun by aflctl {__version__}" + (f"; {note}" if note else ""))
         if begun is not None:
             begun(rundir.path, note)
         loaded_s = time.perf_counter() - started
-        _execute(loaded, plan, data, rundir, prints, identity, progress, loaded_s, saved)
+        _execute(loaded, plan, data, rundir, prints, identity, progress, loaded_s, saved, trackers)
         return RunResult(rundir.path, read_json(rundir.file("summary.json")) or {}, True, note)
 
 
@@ -146,18 +152,19 @@ def _execute(
     progress: Callable[[Progress], None] | None,
     loaded_s: float,
     saved: dict[str, Any] | None,
+    trackers: Trackers,
 ) -> None:
     from aflctl.engine import personal
     from aflctl.engine.build import build
     from aflctl.engine.drive import Driver
-    from aflctl.engine.keep import FOLDER, Keeper, restore, snapshot
+    from aflctl.engine.keep import FOLDER, Keeper, pinned, restore, snapshot
     from aflctl.engine.record import Recorder, summarize, write_clients, write_model
     from aflctl.engine.warn import warnings
 
     recorder, x = Recorder(rundir.path, saved["recorder"] if saved else None), None
     try:
         shelves = rundir.file("checkpoint") / "shelves" if plan.config.engine.client_memory == "disk" else None
-        x = build(plan, data, rundir.path, recorder.schedule, recorder.entry, shelves)
+        x = build(pinned(plan, saved), data, rundir.path, recorder.schedule, recorder.entry, shelves)
         recorder.world = x.world
         rundir.write_json(
             "provenance.json",
@@ -172,6 +179,7 @@ def _execute(
 
         def told(step: Progress) -> None:
             rundir.log(_line(step))
+            trackers.metric(step.row)
             if progress is not None:
                 progress(step)
 
@@ -179,6 +187,7 @@ def _execute(
         recorder.open_metrics(driver.extra)
         if saved is not None:
             restore(x, driver, saved)
+        trackers.begin(rundir.path, driver.rows, rundir.log)
         keeper = Keeper(
             rundir.file(FOLDER), plan.config.checkpoint, lambda: snapshot(x, driver, recorder), lambda: x.loop.state,
             lambda: 4 * x.task.size * (3 * len(x.loop.tickets) + 8),
@@ -207,6 +216,7 @@ def _execute(
     results["warnings"] = warnings(x, driver)
     results["digests"]["model"] = write_model(rundir.path, x, x.algorithm.params(x.loop.state))
     _report(rundir, plan, x, identity, prints, results)
+    trackers.end(read_json(rundir.file("summary.json")) or {})
 
 
 def _report(
@@ -244,14 +254,16 @@ def _line(step: Progress) -> str:
 
 def _left(plan: Plan, rundir: RunDir) -> tuple[dict[str, Any] | None, str]:
     """What an unfinished attempt left to continue from, and what to tell the user."""
-    from aflctl.engine.keep import FOLDER, types_of
+    from aflctl.engine.keep import FOLDER, types_of, unfit
     from aflctl.runs import checkpoint
 
     folder = rundir.file(FOLDER)
     if not folder.is_dir():
         return None, f"an earlier attempt was {rundir.before} before its first checkpoint: starting from the beginning"
     try:
-        saved = checkpoint.load(folder, types_of(plan))
+        saved = checkpoint.load(
+            folder, types_of(plan), lambda state: unfit(state, rundir.path, plan.config.engine)
+        )
     except AflctlError as error:
         return (
             None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +15,14 @@ from aflctl.runs.rundir import all_runs, read_json, status
 
 if TYPE_CHECKING:
     from aflctl.config.schema import Stop
+    from aflctl.plan import Plan
 
 NS = 1_000_000_000
 FOLDER = "checkpoint"
 
 
 def shorter(
-    root: Path, folder: Path, prints: Mapping[str, str], stop: Stop, types: Mapping[str, type]
+    root: Path, folder: Path, prints: Mapping[str, str], plan: Plan, types: Mapping[str, type]
 ) -> tuple[dict[str, Any], str] | None:
     """(the state to continue from, what to tell the user) of the longest finished run that is a prefix of this one.
 
@@ -32,11 +34,11 @@ def shorter(
         if path == folder or not _same(path, prints) or status(path) != "done":
             continue
         try:
-            saved = checkpoint.load(path / FOLDER, types)
+            saved = checkpoint.load(path / FOLDER, types, partial(_unfit, path, plan))
         except AflctlError:
             continue
         events = saved["loop"]["events"]
-        if _before(saved, stop) and (best is None or events > best[0]):
+        if _before(saved, plan.config.stop) and (best is None or events > best[0]):
             best = (events, path, saved)
     if best is None:
         return None
@@ -46,6 +48,12 @@ def shorter(
             shutil.copy2(path / name, folder / name)
         shutil.copytree(path / FOLDER, folder / FOLDER, dirs_exist_ok=True)
     return saved, f"begins where {path.name} ended, after {saved['loop']['used']} updates"
+
+
+def _unfit(path: Path, plan: Plan, saved: dict[str, Any]) -> str | None:
+    from aflctl.engine.keep import unfit
+
+    return unfit(saved, path, plan.config.engine)
 
 
 def _same(path: Path, prints: Mapping[str, str]) -> bool:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -15,10 +16,10 @@ from aflctl.errors import Interrupted
 from aflctl.runs import checkpoint, records
 from aflctl.sim import books, compute, flights, world
 from aflctl.train import jobs
-from aflctl.train.memory import numbered
+from aflctl.train.memory import numbered, tables
 
 if TYPE_CHECKING:
-    from aflctl.config.schema import Checkpoint
+    from aflctl.config.schema import Checkpoint, Engine
     from aflctl.engine.build import Experiment
     from aflctl.engine.drive import Driver
     from aflctl.engine.record import Recorder
@@ -46,8 +47,49 @@ def snapshot(x: Experiment, driver: Driver, recorder: Recorder) -> dict[str, Any
         "pool": x.pool.save(),
         "driver": driver.save(),
         "recorder": recorder.save(),
-        "running": {"executor": x.executor["name"]},
+        "running": {"executor": x.executor["name"], **_engine(x.plan.config.engine)},
     }
+
+
+def _engine(engine: Engine) -> dict[str, Any]:
+    """What of `engine:` a state depends on."""
+    return {"device": engine.device, "client_memory": engine.client_memory, "max_memory_bytes": engine.max_memory_bytes}
+
+
+def unfit(saved: Mapping[str, Any], folder: Path, engine: Engine) -> str | None:
+    """Why the run in `folder` cannot go on from a state that is whole itself; None where it can.
+
+    Rows or memories that the state counts on may be missing, and an executor that rounds otherwise than the one before
+    would give a result that neither of them gives.
+    """
+    running, wanted = saved["running"], _engine(engine)
+    if engine.executor not in ("auto", running["executor"]) and "stacked" in (engine.executor, running["executor"]):
+        return f"it was made by the executor {running['executor']}, not {engine.executor}"
+    for name, value in wanted.items():
+        stacked = name != "max_memory_bytes" or running["executor"] == "stacked"
+        if stacked and running.get(name) != value:
+            return f"it was made with engine.{name}: {running.get(name)}"
+    for name in ("updates.csv", "metrics.csv"):
+        file = folder / name
+        if not file.is_file() or file.stat().st_size < saved["recorder"][name]:
+            return f"{name} is shorter than at that time"
+    if engine.client_memory == "disk":
+        shelves = folder / FOLDER / "shelves"
+        indices = {"clients": saved["pool"]["memory"]}
+        indices.update({str(i): table.rows for i, table in enumerate(tables(saved["loop"]["state"]))})
+        for shelf, index in indices.items():
+            for number in index.values():
+                if not isinstance(number, int) or not (shelves / shelf / f"{number}.safetensors").is_file():
+                    return "a client's memory is missing"
+    return None
+
+
+def pinned(plan: Plan, saved: Mapping[str, Any] | None) -> Plan:
+    """The plan with the executor of the state that it continues, where it may choose."""
+    if saved is None or plan.config.engine.executor != "auto":
+        return plan
+    engine = plan.config.engine.model_copy(update={"executor": saved["running"]["executor"]})
+    return replace(plan, config=plan.config.model_copy(update={"engine": engine}))
 
 
 def restore(x: Experiment, driver: Driver, saved: dict[str, Any]) -> None:

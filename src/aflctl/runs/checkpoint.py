@@ -341,17 +341,23 @@ def _files(folder: Path) -> Iterator[Path]:
     return (p for p in folder.iterdir() if p.stem.isdigit() and p.suffix in (".json", ".safetensors"))
 
 
-def load(folder: Path, types: Mapping[str, type] | Iterable[type]) -> Any:
-    """The newest generation that is whole; RunDirError when none is."""
+def load(
+    folder: Path, types: Mapping[str, type] | Iterable[type], unfit: Callable[[Any], str | None] = lambda tree: None
+) -> Any:
+    """The newest generation that is whole and not `unfit` (a reason, or None); RunDirError when none is."""
     by_name = types if isinstance(types, Mapping) else {type_name(cls): cls for cls in types}
     troubles: list[str] = []
     for number in _generations(folder):
         try:
-            return _load(folder, number, by_name)
+            tree = _load(folder, number, by_name)
+            reason = unfit(tree)
+            if reason is None:
+                return tree
+            troubles.append(f"generation {number}: {reason}")
         except _Damaged as error:
             troubles.append(f"generation {number}: {error}")
     raise RunDirError(
-        "there is no checkpoint" if not troubles else "no checkpoint is whole: " + "; ".join(troubles),
+        "there is no checkpoint" if not troubles else "no checkpoint can be used: " + "; ".join(troubles),
         where=str(folder),
         hint="start the run again with --rerun",
     )

@@ -25,7 +25,7 @@ FILES = (
     "config.yaml", "provenance.json", "metrics.csv", "updates.csv", "clients.csv", "staleness.csv", "staleness.png",
     "curve.png", "participation.png", "summary.json", "results.md", "model.safetensors", "exit.json",
 )  # fmt: skip
-FOLDERS = ("checkpoint", "plugins", "profiles")
+FOLDERS = ("checkpoint", "plugins", "profiles", "tracking")
 
 Status = Literal["running", "done", "failed", "interrupted", "unreadable"]
 
@@ -78,6 +78,7 @@ class RunDir:
                 if before == "done" and rerun:  # finished by another process between the two looks
                     continue
                 keep = before != "done"
+                _sweep(path)
                 point_latest(path)
                 return cls(path, identity, before, held if keep else None)
             finally:
@@ -97,8 +98,6 @@ class RunDir:
             for name in FOLDERS:
                 if self.file(name).is_dir():
                     shutil.rmtree(self.file(name))
-            for left in self.path.glob(".*.tmp"):
-                left.unlink(missing_ok=True)
 
     def write_text(self, name: str, text: str) -> Path:
         """Writes one file atomically."""
@@ -206,6 +205,14 @@ def _writable(root: Path) -> None:
             raise problem(error, root) from error
         why = "no permission to write" if error.errno in FORBIDDEN else (error.strerror or str(error)).lower()
         raise RunDirError(f"runs cannot be kept here: {why}", where=str(root), hint=hint) from error
+
+
+def _sweep(path: Path) -> None:
+    """Removes what a process that was killed was about to rename."""
+    for folder in (path, path / "checkpoint"):
+        for left in folder.glob(".*.tmp"):
+            with suppress(OSError):
+                left.unlink()
 
 
 def _candidates(root: Path, label: str, identity: str, rerun: bool) -> Iterator[Path]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aflctl.errors import DiskProblem
 from aflctl.rules import ClientTable
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ class Shelf(MutableMapping[int, dict[str, "Tensor"]]):
         self.folder, self.index = folder, dict(index or {})
         self._next = max(self.index.values(), default=-1) + 1
         self._dropped: tuple[list[int], list[int]] = ([], [])
+        self._fresh: list[int] = []  # written since the last checkpoint, perhaps not on the disk yet
         folder.mkdir(parents=True, exist_ok=True)
 
     def __getitem__(self, client: int) -> dict[str, Tensor]:
@@ -31,10 +34,16 @@ class Shelf(MutableMapping[int, dict[str, "Tensor"]]):
         return load_file(self._path(self.index[client]))
 
     def __setitem__(self, client: int, row: dict[str, Tensor]) -> None:
+        from safetensors import SafetensorError
         from safetensors.torch import save_file
 
         number, self._next = self._next, self._next + 1
-        save_file({k: v.detach().cpu().contiguous().clone() for k, v in row.items()}, self._path(number))
+        path = self._path(number)
+        try:
+            save_file({k: v.detach().cpu().contiguous().clone() for k, v in row.items()}, path)
+        except SafetensorError as error:  # its own name for what the operating system said
+            raise DiskProblem(f"cannot be written ({error})", where=str(path)) from error
+        self._fresh.append(number)
         self._drop(client)
         self.index[client] = number
 
@@ -50,8 +59,18 @@ class Shelf(MutableMapping[int, dict[str, "Tensor"]]):
 
     def save(self) -> dict[int, int]:
         """What a checkpoint stores; files that no kept checkpoint names any more are removed."""
-        for number in self._dropped[0]:
-            self._path(number).unlink(missing_ok=True)
+        try:
+            for number in self._fresh:
+                descriptor = os.open(self._path(number), os.O_RDONLY)
+                try:
+                    os.fsync(descriptor)
+                finally:
+                    os.close(descriptor)
+            for number in self._dropped[0]:
+                self._path(number).unlink(missing_ok=True)
+        except OSError as error:
+            raise DiskProblem(f"cannot be written ({error.strerror or error})", where=str(self.folder)) from error
+        self._fresh.clear()
         self._dropped = (self._dropped[1], [])
         return dict(self.index)
 
