@@ -648,3 +648,22 @@ class Model(Plugin):
     def flops(self, spec: DataSpec) -> float | None:
         """Forward FLOPs of one sample (a multiply-add is 2); None = count them with torch's counter."""
         return None
+
+
+# ---- trackers ----
+
+
+class Tracker(Protocol):
+    """Group `aflctl.trackers`: told of a run while it works (`track: [name]`) or afterwards; made without arguments.
+
+    It sees, and never changes a result: one that raises after `begin` is left out of the rest of the run.
+    """
+
+    def begin(self, config: Mapping[str, Any], path: Path) -> None:
+        """A run begins, with this resolved configuration; `path` is an empty folder of the tracker's own."""
+
+    def metric(self, row: Mapping[str, float | None]) -> None:
+        """One evaluation, by the columns of metrics.csv. A run that is continued tells its earlier ones again."""
+
+    def end(self, summary: Mapping[str, Any]) -> None:
+        """The run is done, with this summary.json; a run that fails has no end."""

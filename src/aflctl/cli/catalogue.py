@@ -84,7 +84,7 @@ def _plugin(kind: str, name: str) -> Detail:
 
     registry = plugins.registry()
     cls = registry.load(kind, name)
-    fields = parameters(cls)
+    fields = parameters(cls) if hasattr(cls, "model_fields") else []
     doc = inspect.cleandoc(cls.__doc__ or "")
     evidence = str(getattr(cls, "evidence", "") or "")
     if plugins.is_local(name):
@@ -136,6 +136,8 @@ _PLACES = {
 
 
 def _example(kind: str, name: str, rows: Sequence[Sequence[Any]]) -> str:
+    if kind == "trackers":
+        return f"""aflctl run --set 'track=["{name}"]'; aflctl show RUN --export {name}"""
     place = _PLACES[kind]
     text = f"aflctl run --set {place}={name}"
     first = next((row for row in rows if row[2] not in ("null", "required") and "{" not in str(row[2])), None)

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 
 KINDS = (
-    "algorithms", "datasets", "models", "partitions", "selections", "personalizations", "fusions", "profiles",
-    "presets", "plugins", "runs",
+    "algorithms", "datasets", "models", "partitions", "selections", "personalizations", "fusions", "trackers",
+    "profiles", "presets", "plugins", "runs",
 )  # fmt: skip
 
 

@@ -28,6 +28,14 @@ def show(
         typer.Option("--trace", metavar="FILE", help="Write a timeline that opens in Perfetto.", show_default=False),
     ] = None,
     clients: Annotated[int, typer.Option("--clients", metavar="N", min=1, help="Lanes in the timeline.")] = 50,
+    export: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--export", metavar="TRACKER", help="Tell a tracker of the run: tensorboard.", show_default=False),
+    ] = None,
+    to: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--to", metavar="DIR", help="Where the export goes; by default into the run.", show_default=False),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Show one run: what ran, its results, its staleness, its files."""
@@ -35,7 +43,9 @@ def show(
     from aflctl.runs.rundir import find, runs_root
 
     found = load_run(find(run, runs_root(runs_dir)))
-    if trace is not None or why:
+    if export is not None:
+        _exported(found, export, to, json)
+    elif trace is not None or why:
         _asked(found, why, trace, clients, json)
     elif json:
         console.json_document("show", _document(found))
@@ -43,6 +53,17 @@ def show(
         _done(found)
     else:
         _unfinished(found)
+
+
+def _exported(run: Run, name: str, to: Path | None, json: bool) -> None:
+    """The run, told to a tracker."""
+    from aflctl.engine.tracking import export
+
+    place = export(run, name, to)
+    if json:
+        console.json_document("export", {"name": run.name, "tracker": name, "path": str(place)})
+    else:
+        console.out(str(place))
 
 
 def _asked(run: Run, why: bool, trace: Path | None, clients: int, json: bool) -> None:

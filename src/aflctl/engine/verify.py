@@ -60,6 +60,7 @@ def verify(path: Path, *, until: int | None = None) -> Verdict:
         )
     with tempfile.TemporaryDirectory(prefix="aflctl-verify-") as folder:
         sets = [f"engine.{key}={value}" for key, value in _engine(recorded).items()]
+        sets.append("track=[]")
         if until is not None:
             sets.append(f"stop.updates={until}")
         again = load_run(run(path, sets=sets, runs_dir=folder).path)

@@ -54,6 +54,9 @@ _FIXED: dict[str, tuple[str, Unit, Literal["higher", "lower"] | None, tuple[str,
     "f1.final": ("final F1 %", "share", "higher", ("final", "macro_f1")),
     "f1.best": ("best F1 %", "share", "higher", ("best", "macro_f1")),
     "personal.mean": ("personal %", "share", "higher", ("final", "personal_accuracy")),
+    "personal.weighted": ("personal % by samples", "share", "higher", ("personal", "weighted")),
+    "personal.worst": ("worst tenth %", "share", "higher", ("personal", "worst")),
+    "personal.std": ("personal spread %", "share", None, ("personal", "std")),
     "staleness.mean": ("mean staleness", "number", None, ("staleness", "mean")),
     "staleness.max": ("max staleness", "number", None, ("staleness", "max")),
     "updates": ("updates", "number", None, ("totals", "updates")),
@@ -153,7 +156,7 @@ class Measured:
 def read(column: Column) -> Callable[[Facts], float | None]:
     """How a run gives a column's value, for columns that need no other runs."""
     if column.text == "personal.mean":
-        return lambda fact: _first(fact.number("personal", "mean"), fact.number(*column.path))
+        return lambda fact: _first(fact.number("personal", "accuracy"), fact.number(*column.path))
     if column.path[0] == "traffic":
         return lambda fact: fact.spent("bytes")
     if column.path[0] == "converge":
