@@ -89,7 +89,7 @@ def test_ditto_records_the_methods_loss() -> None:
 
 
 def test_pfedme_by_hand() -> None:
-    # K = 1, lam 1, rate 0.1: theta = 0 + 0.1 (4, 8) = (0.4, 0.8); g = w - theta; w = 0.5 theta = (0.2, 0.4); x halves it
+    # K = 1, lam 1, rate 0.1: theta = 0.1 (4, 8) = (0.4, 0.8); g = w - theta; w = theta / 2 = (0.2, 0.4); x halves it
     s = play(HALF, PFedMe(lam=1.0, steps=1, rate=0.1), 1)
     assert personal(s, 0) == pytest.approx([0.4, 0.8])
     assert model(s) == pytest.approx([0.1, 0.2])
@@ -134,8 +134,8 @@ def test_lottery_keeps_half_sends_half_and_leaves_the_rest_to_others() -> None:
 
 
 def test_ifca_finds_the_model_that_fits() -> None:
-    # the first model starts at (1, -1), the second at a draw with the same spread; clients at (4, -4) and (-4, 4) end up
-    # with different ones, and each cluster ages by its own updates only
+    # the first model starts at (1, -1), the second at a draw with the same spread; clients at (4, -4) and (-4, 4) end
+    # up with different ones, and each cluster ages by its own updates only
     s = federation(
         FedAsync(alpha=1.0, staleness="constant"), FakeWorld({0: 1, 1: 2.5}, 2), [[[4.0, -4.0]], [[-4.0, 4.0]]],
         init=[1.0, -1.0], wraps=[lambda inner, setup: Ifca(clusters=2).wrap(inner, setup)],

@@ -24,10 +24,10 @@ def __getattr__(name: str) -> Any:
 def write_all(folder: Path, summary: Mapping[str, Any] | None = None) -> None:
     """Everything in a run directory that follows from its records.
 
-    staleness.csv, clients.csv where there is none, the three pictures and results.md; `summary` where summary.json is
-    not written yet.
+    staleness.csv, clients.csv where there is none, the pictures (personal.png where clients were tested) and
+    results.md; `summary` where summary.json is not written yet.
     """
-    from aflctl.report import plots, render
+    from aflctl.report import personal, plots, render
     from aflctl.report.statistics import client_rows, staleness_rows
     from aflctl.runs.atomic import write_text
     from aflctl.runs.load import Run
@@ -43,4 +43,5 @@ def write_all(folder: Path, summary: Mapping[str, Any] | None = None) -> None:
     plots.curve(run, folder / "curve.png")
     plots.staleness(run, folder / "staleness.png")
     plots.participation(run, folder / "participation.png")
+    personal.picture(run, folder / "personal.png")
     write_text(folder / "results.md", render.markdown(run))
