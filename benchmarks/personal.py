@@ -1,6 +1,6 @@
 """Private heads beside the plain method, in numbers: digits, Dirichlet 0.1, the poster's fleet, several seeds.
 
-    python benchmarks/personal.py [--seeds 5] [--updates 600] [--runs-dir runs/personal] [--markdown FILE]
+    python benchmarks/personal.py [--seeds 5] [--updates 400] [--runs-dir runs/personal] [--markdown FILE]
 
 Finished runs are not repeated. Prints a table of the clients' mean accuracy on their own test samples with 95 %
 intervals (Student's t over seeds), and the paired difference that private heads make.
@@ -24,17 +24,13 @@ METHODS: dict[str, Any] = {
     "ca2fl": {"name": "ca2fl", "buffer_size": 5},
     "asyncdrop": "asyncdrop",
 }
-WRAPPERS: dict[str, Any] = {
-    "plain": None,
-    "private head": "fedper",
-    "private head, two phases": {"name": "fedrep", "head_epochs": 5},
-}
+WRAPPERS: dict[str, Any] = {"plain": None, "private head": "fedper"}
 BASE: dict[str, Any] = {
     "model": {"name": "mlp", "hidden": [64, 64]},
     "clients": {"count": 30, "concurrency": 10},
     "local": {"epochs": 5, "batch_size": 16, "lr": 0.05, "momentum": 0.9},
     "fleet": "poster-1-1-1",
-    "evaluate": {"every": {"updates": 100}, "fine_tune": 5},
+    "evaluate": {"every": {"updates": 200}, "fine_tune": 5},
 }
 
 
@@ -65,7 +61,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--dataset", default="digits")
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--updates", type=int, default=600)
+    parser.add_argument("--updates", type=int, default=400)
     parser.add_argument("--runs-dir", default="runs/personal")
     parser.add_argument("--markdown", type=Path)
     given = parser.parse_args()
