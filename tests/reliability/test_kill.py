@@ -8,37 +8,15 @@ import random
 import signal
 import socket
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
 from reliability.lab import EXECUTORS, METHODS, Fault, Zygote, config, digests, files
 
 KILLED = -signal.SIGKILL
 CASES = [(m, e) for m in METHODS for e in EXECUTORS]
-
-
-@pytest.fixture(scope="module")
-def zygote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zygote]:
-    process = Zygote(tmp_path_factory.mktemp("zygote"))
-    yield process
-    process.close()
-
-
-@pytest.fixture(scope="module")
-def whole(zygote: Zygote, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """The same run without a fault, once per configuration."""
-    known: dict[str, dict[str, Any]] = {}
-
-    def get(settings: dict[str, Any]) -> dict[str, Any]:
-        key = json.dumps(settings, sort_keys=True)
-        if key not in known:
-            known[key] = zygote.run(settings, tmp_path_factory.mktemp("whole"))
-            digests(known[key])
-        return known[key]
-
-    return get
 
 
 def until_done(zygote: Zygote, settings: Any, runs_dir: Path, faults: list[Fault]) -> dict[str, Any]:
@@ -145,9 +123,7 @@ def generations(folder: Path) -> list[int]:
 
 
 @pytest.mark.parametrize("harm", ["half json", "half tensors", "no tensors", "flipped", "empty"])
-def test_a_torn_checkpoint_falls_back_to_the_one_before(
-    zygote: Zygote, whole: Any, tmp_path: Path, harm: str
-) -> None:
+def test_a_torn_checkpoint_falls_back_to_the_one_before(zygote: Zygote, whole: Any, tmp_path: Path, harm: str) -> None:
     settings = config("scaffold")
     assert zygote.run(settings, tmp_path, ("event", 20))["code"] == KILLED
     (folder,) = (p for p in tmp_path.iterdir() if not p.is_symlink())

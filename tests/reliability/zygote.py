@@ -12,10 +12,13 @@ Faults, each at the n-th occasion:
     timer     the kernel kills n milliseconds after the run began to train
     term, int SIGTERM, SIGINT between two events      eval    SIGTERM during an evaluation
     twice     two SIGINT: the run stops at once       held    sleeps at an event until it is killed
+    full      from the n-th write on, the disk is full; a write is an open, a write, a flush, a rename
+    once      only the n-th write finds it full       short   half of the n-th write is written, then it is full
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -29,6 +32,7 @@ from typing import Any
 def main() -> None:
     """Loads, then forks."""
     import torch
+    import torch._dynamo  # functional gradients load it
 
     import aflctl.builtin.algorithms.scaffold
     import aflctl.engine.drive
@@ -36,7 +40,9 @@ def main() -> None:
     from aflctl.engine import run
 
     torch.set_num_threads(1)
-    warm = dict(algorithm="fedavg", dataset={"name": "synthetic"}, model="logistic", clients={"count": 2, "concurrency": 1})
+    warm = dict(
+        algorithm="fedavg", dataset={"name": "synthetic"}, model="logistic", clients={"count": 2, "concurrency": 1}
+    )
     from aflctl.config.load import load
 
     load({**warm, "stop": {"updates": 1}})
@@ -80,11 +86,75 @@ def _child(run: Callable[..., Any], request: dict[str, Any]) -> dict[str, Any]:
     return {"code": 0, "path": str(result.path), "note": result.note, "fresh": result.fresh, "summary": result.summary}
 
 
+def _fill(kind: str, n: int) -> None:
+    """Every way in which a run writes, made to fail at the n-th time."""
+    import builtins
+
+    import safetensors.torch
+    from safetensors import SafetensorError
+
+    from aflctl.runs import atomic, records, rundir
+
+    done = [0]
+
+    def full() -> bool:
+        done[0] += 1
+        return done[0] == n if kind == "once" else done[0] >= n
+
+    class File:
+        def __init__(self, file: Any) -> None:
+            self.file = file
+
+        def write(self, data: Any) -> Any:
+            if full():
+                if kind == "short" and done[0] == n:
+                    return self.file.write(data[: max(1, len(data) // 2)])
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return self.file.write(data)
+
+        def __enter__(self) -> File:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            self.file.close()
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.file, name)
+
+    def opened(path: Any, mode: str = "r", *args: Any, **kwargs: Any) -> Any:
+        if mode == "r" or mode == "rb":
+            return builtins.open(path, mode, *args, **kwargs)
+        if full():
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return File(builtins.open(path, mode, *args, **kwargs))
+
+    def failing(plain: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if full():
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return plain(*args, **kwargs)
+
+        return call
+
+    def shelved(*args: Any) -> None:
+        if full():
+            raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+        save(*args)
+
+    for module in (atomic, records, rundir):
+        vars(module)["open"] = opened
+    save, safetensors.torch.save_file = safetensors.torch.save_file, shelved
+    os.fsync, os.replace, os.mkdir = failing(os.fsync), failing(os.replace), failing(os.mkdir)
+
+
 def _plant(kind: str, n: int) -> None:
     from aflctl.engine import drive
     from aflctl.sim.loop import Loop
 
     me = os.getpid()
+    if kind in ("full", "once", "short"):
+        _fill(kind, n)
+        return
 
     def at(what: Any, name: str, act: Callable[..., None], after: bool = False) -> None:
         plain, left = getattr(what, name), [n]
