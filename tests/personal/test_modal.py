@@ -204,3 +204,14 @@ def test_an_open_task_keeps_what_its_sensors_saw() -> None:
         assert (spec.seen is None) == (y.pool.open[task].seen is None)
         if spec.seen is not None:
             assert torch.equal(spec.seen, y.pool.open[task].seen)
+
+
+def test_staleness_is_reported_by_modality() -> None:
+    ran = play(plan_of("fedasync", modalities=SPLIT, personalization="blocks"))
+    said = ran.x.books.staleness()["by_track"]
+    assert {name: part["count"] for name, part in said.items()} == {
+        name: ran.x.loop.versions[name] for name in ("first", "second")
+    }
+    # every used update of a modality made one version of it, so nobody is staler on it than its versions allow
+    assert all(part["max"] < part["count"] for part in said.values())
+    assert "by_track" not in play(plan_of("fedasync")).x.books.staleness()

@@ -114,7 +114,8 @@ class Scene:
         shadow: Shadow | None,
     ) -> Rehearsal:
         plan, setup, algorithm = self.plan, self.setup, self.algorithm
-        wire = 4 * self.task.buffers.numel()
+        own = sum(place.stop - place.start for n, (place, _) in setup.buffers.items() if n in algorithm.own_buffers)
+        wire = 4 * (self.task.buffers.numel() - own)
         if table is not None:
             setup = hollow(setup)
             algorithm = wrapped(plan, setup)

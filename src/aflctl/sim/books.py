@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import fsum
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from aflctl.sim.flights import CAUSES, NS, PHASES, Ticket
@@ -111,6 +112,7 @@ class Books:
         self.members = Members(world.clients)
         self.histogram: Counter[tuple[str, int]] = Counter()  # (device, staleness) of used updates
         self.by_cause: dict[tuple[str, str], Counter[int]] = {}  # (device, cause) -> part -> count, of used updates
+        self.by_track: Counter[tuple[str, int]] = Counter()  # (named track, staleness) of used updates
         self.waiting: list[Entry] = []
         self.broken: list[str] = []
         self.last = 0
@@ -125,9 +127,15 @@ class Books:
         self.digest.ints(0, t.id, t.client, t.nth, t.sent, steps, base, t.samples, work.down_bytes, work.up_bytes)
 
     def arrived(
-        self, t: Ticket, now: int, causes: Mapping[str, int], stats: Mapping[str, float], step: Step[Any]
+        self,
+        t: Ticket,
+        now: int,
+        causes: Mapping[str, int],
+        stats: Mapping[str, float],
+        step: Step[Any],
+        taus: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
-        """An upload was received, and used or rejected."""
+        """An upload was received, and used or rejected; `taus` is its staleness per track."""
         totals, members, client, tau = self.totals, self.members, t.client, sum(causes.values())
         totals.bytes_up += t.work.up_bytes
         totals.interrupted += t.interrupted
@@ -142,6 +150,10 @@ class Books:
                 members.staleness_max[client] = tau
             device = self.world.device_of(client)
             self.histogram[device, tau] += 1
+            if len(taus) > 1:
+                self.by_track.update((track, taus[track]) for track in step.tracks or taus if track)
+            elif taus and "" not in taus:
+                self.by_track.update(taus.items())
             for cause, part in causes.items():
                 if part:
                     counts = self.by_cause.get((device, cause))
@@ -266,6 +278,7 @@ class Books:
             "members": {c: [int(column[c]) for column in columns.values()] for c in self.members},
             "histogram": [(device, tau, n) for (device, tau), n in self.histogram.items()],
             "by_cause": [(device, cause, dict(parts)) for (device, cause), parts in self.by_cause.items()],
+            "by_track": [(track, tau, n) for (track, tau), n in self.by_track.items()],
             "waiting": list(self.waiting),
             "broken": list(self.broken),
             "last": self.last,
@@ -282,6 +295,7 @@ class Books:
             ) = row  # fmt: skip
         self.histogram = Counter({(device, tau): n for device, tau, n in saved["histogram"]})
         self.by_cause = {(device, cause): Counter(parts) for device, cause, parts in saved["by_cause"]}
+        self.by_track = Counter({(track, tau): n for track, tau, n in saved["by_track"]})
         self.waiting, self.broken = list(saved["waiting"]), list(saved["broken"])
 
     # ---- the sums ----
@@ -318,12 +332,16 @@ class Books:
         for (device, tau), count in self.histogram.items():
             every[tau] += count
             devices.setdefault(device, Counter())[tau] += count
+        tracks: dict[str, Counter[int]] = {}
+        for (track, tau), count in self.by_track.items():
+            tracks.setdefault(track, Counter())[tau] += count
         causes = dict.fromkeys(CAUSES, 0)
         for (_, cause), parts in self.by_cause.items():
             causes[cause] += sum(v * c for v, c in parts.items())
         return {
             **of(every),
             "by_device": {d: of(h) for d, h in sorted(devices.items())},
+            **({"by_track": {k: of(h) for k, h in sorted(tracks.items())}} if tracks else {}),
             "by_cause": causes,
         }
 

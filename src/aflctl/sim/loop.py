@@ -211,7 +211,8 @@ class Loop:
             self.trainer.discard(ticket.id)
         if self.chance.selection is not None:
             self.chance.observe(update)
-        self.books.arrived(ticket, self.now, self._causes(ticket, staleness, step.tracks), update.stats, step)
+        causes = self._causes(ticket, staleness, step.tracks)
+        self.books.arrived(ticket, self.now, causes, update.stats, step, staleness)
         self._tail(step, ARRIVE, ticket)
 
     def _end_lost(self, ticket: Ticket, staleness: dict[str, int], reason: LossReason) -> None:
