@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from math import fsum, isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,8 @@ from aflctl.runs.records import (
     updates_writer,
     write_rows,
 )
+
+from aflctl.sim.audit import audit
 
 if TYPE_CHECKING:
     from aflctl.engine.build import Experiment
@@ -45,6 +48,7 @@ class Recorder:
         self.world: World | None = None
         self._updates = updates_writer(folder, offset=saved["updates.csv"] if saved else None)
         self._metrics: Any = None
+        self.sums: list[int] = [0, 0, 0] if saved is None else list(saved["sums"])  # rows, bytes down, bytes up
 
     def open_metrics(self, extra: tuple[str, ...]) -> None:
         """The columns of metrics.csv are known."""
@@ -55,7 +59,8 @@ class Recorder:
     def save(self) -> dict[str, Any]:
         """What a checkpoint stores: the digests, and how long the files are on disk."""
         digests = {name: getattr(self, name).save() for name in DIGESTS}
-        return {**digests, "updates.csv": self._updates.sync(), "metrics.csv": self._metrics.sync()}
+        ends = {"updates.csv": self._updates.sync(), "metrics.csv": self._metrics.sync()}
+        return {**digests, **ends, "sums": list(self.sums)}
 
     def metric(self, row: MetricRow) -> None:
         """An evaluation."""
@@ -103,6 +108,9 @@ class Recorder:
             "" if e.tracks == ("",) else ";".join(e.tracks),
         )
         self._updates.write(row)
+        self.sums[0] += 1
+        self.sums[1] += row.bytes_down
+        self.sums[2] += row.bytes_up
         if not flying:
             self.updates.ints(t.id, t.client, t.planned).text(e.outcome).floats(e.weight, *e.stats.values())
 
@@ -163,11 +171,20 @@ def summarize(x: Experiment, driver: Driver, recorder: Recorder, reason: str, ho
     loop, books, rows = x.loop, x.books, driver.rows
     t = books.totals
     w = x.algorithm.params(loop.state)
-    invariants = books.invariants(loop.tickets, loop.versions)
+    invariants = {
+        **books.invariants(loop.tickets, loop.versions),
+        **audit(books, loop.tickets, loop.versions),
+        "metrics_monotone": all(_follows(a, b) for a, b in pairwise(rows)),
+        "rows_sum_to_totals": recorder.sums == [t.sent, t.bytes_down, t.bytes_up],
+    }
     invariants["weights_finite"] = bool(torch.isfinite(w).all())
     broken = [name for name, held in invariants.items() if not held]
     if broken:
-        raise InvariantBroken(f"the books do not balance: {', '.join(broken)}: {books.broken[:3]}")
+        shown = f": {'; '.join(books.broken[:3])}" if books.broken else ""
+        raise InvariantBroken(
+            f"the books do not balance: {', '.join(broken)}{shown}",
+            hint="this is a defect of aflctl, or of a plug-in that changes its arguments; the records are kept",
+        )
     measured = [r for r in rows if r.accuracy is not None]
     best = max(measured, key=lambda r: r.accuracy or 0.0)
     last = measured[-1]
@@ -219,6 +236,12 @@ def summarize(x: Experiment, driver: Driver, recorder: Recorder, reason: str, ho
         },
         "host": host,
     }
+
+
+def _follows(a: MetricRow, b: MetricRow) -> bool:
+    """Whether nothing that only grows has shrunk from one evaluation to the next."""
+    names = ("update", "version", "virtual_s", "samples", "bytes_down", "bytes_up", "energy_j")
+    return all((getattr(a, name) or 0) <= (getattr(b, name) or 0) for name in names)
 
 
 def _row(row: MetricRow) -> dict[str, Any]:

@@ -75,6 +75,8 @@ class Totals:
     compute_ns: int = 0
     wasted_compute_ns: int = 0
     staleness_ended: int = 0
+    held: int = 0
+    out_at_versions: int = 0
     phase_ns: dict[str, int] = field(default_factory=lambda: dict.fromkeys(PHASES, 0))
 
 
@@ -189,6 +191,8 @@ class Books:
 
     def advanced(self, now: int, tracks: tuple[str, ...], step: Step[Any]) -> None:
         """A version was made: what waited in the server's buffer for it is complete."""
+        t = self.totals
+        t.out_at_versions += t.sent - t.used - t.rejected - t.lost - t.cancelled
         if not self.waiting:
             return
         moved, keep = set(tracks), []
@@ -249,6 +253,7 @@ class Books:
         totals.energy_j += joules
         totals.compute_ns += compute
         totals.staleness_ended += tau
+        totals.held += causes["held"]
         sums["download"] += download
         sums["compute"] += compute
         sums["offline"] += offline
