@@ -2,32 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from aflctl.engine import run
-from aflctl.engine.planning import plan
 from aflctl.plugins import registry
 
-TINY: dict[str, Any] = {
-    "dataset": {"name": "digits", "partition": {"name": "dirichlet", "alpha": 1.0, "min_size": 1}},
-    "model": {"name": "mlp", "hidden": [4]},
-    "clients": {"count": 12, "concurrency": 4},
-    "local": {"epochs": 1, "batch_size": 32, "lr": 0.02},
-    "fleet": {
-        "devices": {"jetson-tx2": 1, "raspberry-pi-4": 1},
-        "networks": {"wifi": 1, "lte": 1},
-        "availability": [
-            {"name": "markov", "mean_on_s": 20, "mean_off_s": 20},
-            {"name": "task-failure", "probability": 0.1},
-        ],
-    },
-    "stop": {"updates": 24},
-    "evaluate": {"every": {"updates": 24}},
-    "engine": {"executor": "serial"},
-}  # fmt: skip
+Both = Callable[[dict[str, Any]], tuple[dict[str, Any], dict[str, Any]]]
+
 NEEDS: dict[str, dict[str, Any]] = {
     "quafl": {"algorithm": {"name": "quafl", "polled": 2}},
     "ringleader": {"clients": {"count": 12, "concurrency": 12}},
@@ -38,15 +21,10 @@ def builtin(kind: str) -> list[str]:
     return sorted(e.name for e in registry().entries(kind) if e.distribution == "aflctl")
 
 
-def both(config: dict[str, Any], folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    planned = plan(config, runs_dir=folder, host=False).document
-    return dict(planned), dict(run(config, runs_dir=folder).summary)
-
-
 @pytest.mark.parametrize("name", builtin("algorithms"))
-def test_every_method_has_the_schedule_of_its_run(name: str, tmp_path: Path) -> None:
-    planned, trained = both({**TINY, "algorithm": name, **NEEDS.get(name, {})}, tmp_path)
-    if registry().load("algorithms", name).reads_results:
+def test_every_method_has_the_schedule_of_its_run(name: str, tiny: dict[str, Any], both: Both) -> None:
+    planned, trained = both({**tiny, "algorithm": name, **NEEDS.get(name, {})})
+    if registry().load("algorithms", name)().reads_results:
         assert not planned["schedule"]["exact"]
         assert "taken to be" in planned["schedule"]["assumed"][0]
         return
@@ -57,3 +35,58 @@ def test_every_method_has_the_schedule_of_its_run(name: str, tmp_path: Path) -> 
     assert planned["staleness"] == trained["staleness"]
     assert planned["participation"]["took_part"] == trained["participation"]["took_part"]
     assert planned["stop_reason"] == trained["stop_reason"]
+
+
+FLEETS: dict[str, dict[str, Any]] = {
+    "named": {"fleet": "poster-1-1-1"},
+    "abort": {"offline": "abort"},
+    "offline-compute": {"offline": "offline-compute"},
+    "varying": {"link_mode": "varying"},
+    "timeout": {"server": {"timeout_s": 15.0, "max_staleness": 3}},
+    "versions": {"stop": {"versions": 3}},
+    "time": {"stop": {"time_s": 40.0}},
+    "time between evaluations": {"stop": {"time_s": 40.0}, "evaluate": {"every": {"time_s": 7.0}}},
+    "round": {"algorithm": {"name": "fedavg", "round": {"over_select": 1.5, "deadline_s": 8.0}}},
+    "seeds": {"seed": 3, "seeds": {"fleet": 1, "selection": 2}},
+    "steps": {"local": {"steps": 3, "batch_size": 16}},
+    "everyone": {"clients": {"count": 12, "concurrency": 12}},
+}
+
+
+@pytest.mark.parametrize("case", list(FLEETS))
+def test_whatever_the_fleet_and_the_limits(case: str, tiny: dict[str, Any], both: Both) -> None:
+    changes = dict(FLEETS[case])
+    fleet = {**tiny["fleet"], **{k: changes.pop(k) for k in ("offline", "link_mode") if k in changes}}
+    planned, trained = both({**tiny, "algorithm": {"name": "fedbuff", "buffer_size": 3}, "fleet": fleet, **changes})
+    assert planned["digests"]["schedule"] == trained["digests"]["schedule"]
+    assert planned["stop_reason"] == trained["stop_reason"]
+    assert planned["totals"]["virtual_s"] == trained["totals"]["virtual_s"]
+
+
+@pytest.mark.parametrize("name", builtin("selections"))
+def test_every_selection(name: str, tiny: dict[str, Any], both: Both) -> None:
+    clients = {**tiny["clients"], "selection": name}
+    planned, trained = both({**tiny, "algorithm": "fedasync", "clients": clients})
+    assert planned["schedule"]["exact"] == (planned["digests"]["schedule"] == trained["digests"]["schedule"])
+
+
+WANTS: dict[str, dict[str, Any]] = {
+    "blocks": {"dataset": {"name": "synthetic-modal"}, "model": "multimodal"},
+    "fedbn": {"personalization": {"name": "fedbn", "private": ["@Linear"]}},
+}
+
+
+@pytest.mark.parametrize("name", builtin("personalizations"))
+def test_every_personalization(name: str, tiny: dict[str, Any], both: Both) -> None:
+    planned, trained = both({**tiny, "algorithm": "fedasync", "personalization": name, **WANTS.get(name, {})})
+    assert planned["schedule"]["exact"] == (name not in ("cfl", "ifca", "lottery"))
+    if planned["schedule"]["exact"]:
+        assert planned["digests"]["schedule"] == trained["digests"]["schedule"]
+
+
+def test_batchnorm_statistics_travel_in_a_plan_too(tiny: dict[str, Any], both: Both) -> None:
+    model, dataset = {"name": "resnet-small", "norm": "batch", "blocks": [1], "width": 4}, {"name": "digits", "partition": "iid"}
+    small = {"model": model, "dataset": dataset, "local": {"steps": 1, "batch_size": 4}, "stop": {"updates": 6}}
+    planned, trained = both({**tiny, "algorithm": "fedbuff", **small})
+    assert planned["digests"]["schedule"] == trained["digests"]["schedule"]
+    assert planned["totals"]["bytes_up"] == trained["totals"]["bytes_up"]

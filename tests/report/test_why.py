@@ -27,8 +27,8 @@ def test_a_replay_of_equal_tasks() -> None:
 
 
 def test_a_replay_of_two_speeds() -> None:
-    # one place for a task of 10 s, one through which ten of 1 s pass: the long one is 10 stale, the short ones 0 but for
-    # one in ten; the mean is what (places - 1) / K says
+    # one place for a task of 10 s, one through which ten of 1 s pass: the long one is 10 stale, the short ones 0 but
+    # for one in ten; the mean is what (places - 1) / K says
     tasks = []
     for _ in range(50):
         tasks += [sent(10.0, "slow"), *(sent(1.0, "fast") for _ in range(10))]

@@ -59,6 +59,10 @@ class AsyncDrop(Algorithm[DropState]):
     scores: Literal["uniform", "hetero"] = Field("uniform", description="which units a client leaves out")
     layers: tuple[str, ...] = Field((), description="weights to thin, by parameter name; none given = all but the last")
 
+    @property
+    def reads_results(self) -> bool:  # type: ignore[override]
+        return self.scores == "hetero"  # what is sent, and how much, follows from how far the weights moved
+
     def init(self, setup: Setup, fleet: Fleet) -> DropState:
         entries, kinds = list(setup.layout.items()), ("Linear", "Conv1d", "Conv2d")
         at = [i for i, (n, (_, s)) in enumerate(entries) if len(s) >= 2 and setup.modules.get(n, "Linear") in kinds]

@@ -73,6 +73,10 @@ class Splitting(Tracked):
 
     rule: AsyncCfl
 
+    @property
+    def reads_results(self) -> bool:  # type: ignore[override]
+        return self.rule.eps1 > 0 or bool(self.inner.reads_results)  # clusters split by how updates point
+
     def track(self, k: int) -> str:
         return f"cluster{k}"
 

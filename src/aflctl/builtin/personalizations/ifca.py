@@ -61,6 +61,10 @@ class Clustered(Tracked):
     def probes(self) -> bool:  # type: ignore[override]
         return self.k > 1 or self.inner.probes
 
+    @property
+    def reads_results(self) -> bool:  # type: ignore[override]
+        return self.k > 1 or self.inner.reads_results  # clients choose their cluster by loss
+
     # ---- server ----
     def init(self, setup: Setup, fleet: Fleet) -> Many:
         inits = [setup.init, *(_fresh(setup, fleet) for _ in range(self.k - 1))]

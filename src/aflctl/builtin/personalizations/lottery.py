@@ -94,6 +94,10 @@ class Masked(Wrapper[Any]):
     prunable: Any
 
     @property
+    def reads_results(self) -> bool:  # type: ignore[override]
+        return True  # clients prune by accuracy, and what travels shrinks with it
+
+    @property
     def uploads(self) -> tuple[str, ...]:  # type: ignore[override]
         return (*self.inner.uploads, MASK)
 
