@@ -121,12 +121,19 @@ def compare(
         columns=tuple(shown),
         table=table,
         targets=chosen,
-        differences=tuple(d for d in judge(against, judged) if d.label in {g.label for g in visible}),
+        differences=tuple(_in_order(judge(against, judged), [g.label for g in visible])),
         pareto=front(groups, chosen),
         skipped=tuple(skipped),
         doubts=tuple(worries),
         notes=tuple(notes),
     )
+
+
+def _in_order(found: Sequence[Difference], labels: Sequence[str]) -> list[Difference]:
+    """Column by column, the groups as in the table; those that a filter hides are left out."""
+    columns = list(dict.fromkeys(d.column.text for d in found))
+    shown = [d for d in found if d.label in labels]
+    return sorted(shown, key=lambda d: (columns.index(d.column.text), labels.index(d.label)))
 
 
 def _table(columns: Sequence[Column], groups: Sequence[Group]) -> dict[str, dict[str, Measured | str]]:
