@@ -1,4 +1,4 @@
-"""A disk that is full at the n-th write: told with exit code 3, the last good state is kept, the same bits afterwards."""
+"""A disk that is full at the n-th write: exit code 3, the last good state is kept, the same bits afterwards."""
 
 from __future__ import annotations
 

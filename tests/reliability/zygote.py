@@ -40,12 +40,6 @@ def main() -> None:
     from aflctl.engine import run
 
     torch.set_num_threads(1)
-    warm = dict(
-        algorithm="fedavg", dataset={"name": "synthetic"}, model="logistic", clients={"count": 2, "concurrency": 1}
-    )
-    from aflctl.config.load import load
-
-    load({**warm, "stop": {"updates": 1}})
     os.fsync = lambda descriptor: None  # the kernel survives every fault that is planted here
     print("ready", flush=True)
     for line in sys.stdin:

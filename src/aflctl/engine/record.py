@@ -24,7 +24,6 @@ from aflctl.runs.records import (
     updates_writer,
     write_rows,
 )
-
 from aflctl.sim.audit import audit
 
 if TYPE_CHECKING:

@@ -27,7 +27,7 @@ def audit(books: Books, flying: Mapping[int, Ticket], versions: Mapping[str, int
     whole = sum(tau * n for (_, tau), n in books.histogram.items())
     laws = {
         "staleness_parts_sum": parts == whole,
-        "phases_not_negative": min(t.phase_ns[phase] for phase in PHASES) >= 0 and t.compute_ns == t.phase_ns["compute"],
+        "phases_not_negative": min(map(t.phase_ns.__getitem__, PHASES)) >= 0 and t.compute_ns == t.phase_ns["compute"],
         "participation_fits": sum(books.members.used) == t.used
         and sum(books.members.staleness_sum) == whole
         and t.wasted_compute_ns <= t.compute_ns,
