@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from itertools import pairwise
 from math import fsum, isfinite
@@ -135,6 +136,15 @@ def metrics_digest(table: Columns) -> str:
     return digest.hexdigest()
 
 
+def file_digest(path: Path) -> str | None:
+    """sha256 of a record as it lies on disk; None where it cannot be read. Tells an edited file, never compares runs."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return None
+
+
 def write_clients(folder: Path, x: Experiment, hits: Mapping[int, tuple[int, int]]) -> None:
     """clients.csv: whoever took part; `hits` client -> (correct, samples) where clients were tested."""
     rows = [
@@ -233,6 +243,7 @@ def summarize(x: Experiment, driver: Driver, recorder: Recorder, reason: str, ho
             "metrics": recorder.metrics.hexdigest(),
             "model": "",
         },
+        "records": {name: file_digest(recorder.folder / name) for name in ("metrics.csv", "updates.csv", "clients.csv")},
         "host": host,
     }
 

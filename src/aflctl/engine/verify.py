@@ -14,6 +14,7 @@ from aflctl.runs.provenance import changes
 
 DIGESTS = ("schedule", "updates", "metrics", "model")
 FILES = {"schedule": "updates", "updates": "updates", "metrics": "metrics"}
+RECORDS = ("metrics.csv", "updates.csv", "clients.csv")
 MAY_DIFFER = (
     "another torch version, processor or GPU may change the last bits of updates, metrics and model; never the schedule"
 )
@@ -53,10 +54,10 @@ def verify(path: Path, *, until: int | None = None) -> Verdict:
             where=str(path),
             hint="finish it first: aflctl run",
         )
-    edited = _edited(recorded)
-    if edited:
+    changed = edited(recorded)
+    if changed:
         raise VerifyFailed(
-            f"{edited} was edited after the run", where=str(path), hint="the recorded results are not those of a run"
+            f"{changed} was edited after the run", where=str(path), hint="the recorded results are not those of a run"
         )
     with tempfile.TemporaryDirectory(prefix="aflctl-verify-") as folder:
         sets = [f"engine.{key}={value}" for key, value in _engine(recorded).items()]
@@ -85,12 +86,16 @@ def _engine(run: Run) -> dict[str, Any]:
     return {**kept, **{k: executor[k] for k in ("workers",) if executor.get(k)}}
 
 
-def _edited(run: Run) -> str | None:
-    """The name of a recorded file that does not fit the digests any more."""
-    from aflctl.engine.record import metrics_digest
+def edited(run: Run) -> str | None:
+    """The name of a recorded file that is not as the run left it."""
+    from aflctl.engine.record import file_digest, metrics_digest
 
-    if metrics_digest(run.columns("metrics")) != run.summary["digests"]["metrics"]:
+    digests, files = run.summary.get("digests"), run.summary.get("records")
+    if not isinstance(digests, dict) or metrics_digest(run.columns("metrics")) != digests.get("metrics"):
         return "metrics.csv"
+    for name, digest in files.items() if isinstance(files, dict) else ():
+        if name in RECORDS and file_digest(run.path / name) != digest:
+            return str(name)
     return None
 
 
