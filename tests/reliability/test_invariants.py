@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 import torch
-from reliability.lab import config
 
 from aflctl.engine import run
 from aflctl.engine.drive import Driver
 from aflctl.errors import AflctlError, InvariantBroken
 from aflctl.sim.books import Books
+from reliability.lab import config
 
 LAWS = {
     "time_monotone_and_parts_sum", "dispatches_balance", "histogram_counts_used", "bytes_not_negative",
@@ -47,7 +47,7 @@ def test_laws_of_every_run(sections: dict[str, Any], runs_dir: Path) -> None:
 
 def test_conservation_is_not_claimed_for_several_tracks(runs_dir: Path) -> None:
     result = run(config(algorithm={"name": "fedat", "tiers": 2}), runs_dir=runs_dir)
-    assert LAWS <= set(result.summary["invariants"])
+    assert set(result.summary["invariants"]) >= LAWS
     assert "staleness_conserved" not in result.summary["invariants"]
 
 
@@ -153,5 +153,5 @@ def test_weights_that_are_not_finite_at_the_end(runs_dir: Path, monkeypatch: pyt
     from aflctl.engine import record
 
     monkeypatch.setattr(record.torch, "isfinite", lambda w: torch.zeros_like(w, dtype=torch.bool))
-    with pytest.raises(AflctlError, match="weights_finite|not finite"):
+    with pytest.raises(AflctlError, match=r"weights_finite|not finite"):
         run(config(stop={"updates": 16}), runs_dir=runs_dir)

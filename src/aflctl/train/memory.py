@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,15 @@ from aflctl.rules import ClientTable
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+@contextmanager
+def _disk(path: Path) -> Iterator[None]:
+    """What the operating system says about `path`, as an error for the user."""
+    try:
+        yield
+    except OSError as error:
+        raise DiskProblem(f"cannot be written ({error.strerror or error})", where=str(path)) from error
 
 
 class Shelf(MutableMapping[int, dict[str, "Tensor"]]):
@@ -26,7 +36,8 @@ class Shelf(MutableMapping[int, dict[str, "Tensor"]]):
         self._next = max(self.index.values(), default=-1) + 1
         self._dropped: tuple[list[int], list[int]] = ([], [])
         self._fresh: list[int] = []  # written since the last checkpoint, perhaps not on the disk yet
-        folder.mkdir(parents=True, exist_ok=True)
+        with _disk(folder):
+            folder.mkdir(parents=True, exist_ok=True)
 
     def __getitem__(self, client: int) -> dict[str, Tensor]:
         from safetensors.torch import load_file
@@ -59,7 +70,7 @@ class Shelf(MutableMapping[int, dict[str, "Tensor"]]):
 
     def save(self) -> dict[int, int]:
         """What a checkpoint stores; files that no kept checkpoint names any more are removed."""
-        try:
+        with _disk(self.folder):
             for number in self._fresh:
                 descriptor = os.open(self._path(number), os.O_RDONLY)
                 try:
@@ -68,8 +79,6 @@ class Shelf(MutableMapping[int, dict[str, "Tensor"]]):
                     os.close(descriptor)
             for number in self._dropped[0]:
                 self._path(number).unlink(missing_ok=True)
-        except OSError as error:
-            raise DiskProblem(f"cannot be written ({error.strerror or error})", where=str(self.folder)) from error
         self._fresh.clear()
         self._dropped = (self._dropped[1], [])
         return dict(self.index)
