@@ -140,6 +140,9 @@ def test_which_group_a_baseline_means(tmp_path: Path, fabricate: Fabricate) -> N
     pairs = {(d.label, d.baseline) for d in result.differences}
     assert pairs == {(f"fedbuff, alpha={a}", f"fedavg, alpha={a}") for a in (0.1, 1.0)}
     assert result.doubts == ()  # each is compared with the one on the same data
+    assert "fedbuff, alpha=0.1: against fedavg, alpha=0.1" in str(result)
+    auto = compare(paths, baseline="auto")
+    assert {(d.label, d.baseline) for d in auto.differences} == pairs
     whole = compare(paths, baseline="fedavg, alpha=0.1")
     assert len({d.label for d in whole.differences}) == 3
     assert whole.doubts == ("data differ: dataset.partition.alpha is 0.1 or 1.0",)

@@ -10,7 +10,7 @@ from typing import Any
 from aflctl.errors import RunDirError, UserError
 from aflctl.report import doubts
 from aflctl.report.columns import Column, Measured, about, measure, parse
-from aflctl.report.grouping import Group, default_baseline, group, rivals
+from aflctl.report.grouping import Group, Rival, default_baseline, group, rivals
 from aflctl.report.queries import Query, holds_config, holds_value, ordered, query, row_of
 from aflctl.report.reading import Facts
 from aflctl.report.verdicts import Difference, Front, front, judge
@@ -100,9 +100,7 @@ def compare(
     for column in judged:
         if column.unit == "text" or (column.target is not None and not column.axis):
             raise UserError(f"column {column.text!r} cannot be judged", hint="try time_to:0.8", where="--on")
-    if baseline == AUTO and all(g.label != AUTO for g in groups):
-        baseline = default_baseline(groups)
-    against = rivals(groups, baseline) if baseline is not None else []
+    against = _against(groups, baseline)
     worries = doubts.doubts(groups, against)
     if strict:
         doubts.refuse(worries, skipped)
@@ -127,6 +125,16 @@ def compare(
         doubts=tuple(worries),
         notes=tuple(notes),
     )
+
+
+def _against(groups: Sequence[Group], baseline: str | None) -> list[Rival]:
+    if baseline == AUTO and all(g.label != AUTO for g in groups):
+        chosen = default_baseline(groups)
+        try:
+            return rivals(groups, chosen) if chosen is not None else []
+        except UserError:  # several groups run it, and none is the one to take
+            return rivals(groups, groups[0].label)
+    return rivals(groups, baseline) if baseline is not None else []
 
 
 def _in_order(found: Sequence[Difference], labels: Sequence[str]) -> list[Difference]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from textwrap import fill
+from textwrap import fill, shorten
 from typing import TYPE_CHECKING, Any
 
 from aflctl.errors import RunDirError, UserError
@@ -92,8 +92,8 @@ def staleness(groups: Sequence[Group]) -> Figure:
     axes.set_yticks(places, [device for _, device, _ in rows])
     for place, (name, _, _) in zip(places, rows):
         if name:
-            axes.text(-0.01, place + 0.95, _legible(name), transform=axes.get_yaxis_transform(), ha="right",
-                      va="center", fontsize=8.5, fontweight="bold", color=INK, parse_math=False)  # fmt: skip
+            axes.text(0.01, place + 0.9, shorten(name, 60, placeholder=" ..."), transform=axes.get_yaxis_transform(),
+                      va="center", fontsize=8, fontweight="bold", color=INK, parse_math=False)  # fmt: skip
     axes.set_xlim(0, max(*totals, 0.1) * 1.1)
     if places:
         axes.set_ylim(min(places) - 0.6, max(places) + 1.5)
@@ -292,7 +292,7 @@ def _shares(run: Any, clients: float | None) -> Sequence[float]:
 
 
 def _arms(centre: float, ends: Any, factor: float) -> Any:
-    return None if ends is None else [[(centre - ends.low) * factor], [(ends.high - centre) * factor]]
+    return None if ends is None else [[max(0.0, centre - ends.low) * factor], [max(0.0, ends.high - centre) * factor]]
 
 
 def _looks(groups: Sequence[Group]) -> dict[str, Look]:

@@ -52,10 +52,10 @@ def difference_grids(comparison: Comparison) -> list[tuple[str, list[str], list[
         against = f"against {baselines[0]}" if len(baselines) == 1 else "against their baselines"
         title = f"{name_of(mine[0].column)} {against}, {seeds} common seed{'s' if sizes != [1] else ''}"
         rows = [difference_row(d, by) for d in mine]
-        if len(baselines) > 1:
-            rows = [[f"{row[0]} / {d.baseline}", *row[1:]] for row, d in zip(rows, mine)]
         heading = f"difference ({unit})" if unit else "difference"
         notes = [f"{d.label}: {d.why}" for d in mine if d.why]
+        if len(baselines) > 1 and not found:
+            notes += [f"{d.label}: against {d.baseline}" for d in mine]
         found.append((title, ["", heading, "95 % interval", "p (Holm)", "g", "verdict"], rows, notes))
     return found
 

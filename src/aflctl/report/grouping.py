@@ -127,8 +127,8 @@ def rivals(groups: Sequence[Group], baseline: str) -> list[Rival]:
     """Who is compared with whom.
 
     `baseline` is a label (or the beginning of one), or the value or `key=value` of something that differs. Where it
-    fits several groups (a method under three alphas), each other group is measured against the one that is like it in
-    everything else; groups without such a one are left out.
+    fits several groups (a method under three alphas), each other group is measured against the one that is most like it
+    in everything else; where two are equally like it, it is left out.
     """
     names = [g.label for g in groups]
     if baseline in names:
@@ -144,12 +144,15 @@ def rivals(groups: Sequence[Group], baseline: str) -> list[Rival]:
         return [Rival(g, fits[0]) for g in groups if g is not fits[0]]
     found = []
     for g in groups:
-        same = [b for b in fits if b is not g and g not in fits and _rest(b, key) == _rest(g, key)]
-        if len(same) == 1:
-            found.append(Rival(g, same[0]))
+        if g in fits:
+            continue
+        far = [_unlike(b, g, key) for b in fits]
+        if far.count(min(far)) == 1:
+            found.append(Rival(g, fits[far.index(min(far))]))
     if not found:
         hint = f"name one of them: {', '.join(repr(g.label) for g in fits)}"
-        raise UserError(f"baseline {baseline!r} fits {len(fits)} groups", hint=hint, where="--baseline")
+        what = f"fits {len(fits)} groups, and no other is more like one of them than like another"
+        raise UserError(f"baseline {baseline!r} {what}", hint=hint, where="--baseline")
     return found
 
 
@@ -169,10 +172,11 @@ def _fitting(groups: Sequence[Group], baseline: str) -> tuple[str, list[Group]]:
     return "", []
 
 
-def _rest(g: Group, key: str) -> str:
-    """The configuration without `key`; where it names a plug-in, without its parameters too."""
+def _unlike(a: Group, b: Group, key: str) -> int:
+    """In how many values two configurations differ, `key` aside; where it names a plug-in, its parameters too."""
     above = key.removesuffix("name") if key.endswith(".name") else f"{key}."
-    return _same({k: v for k, v in g.flat.items() if k != key and not k.startswith(above)})
+    keys = [k for k in {**a.flat, **b.flat} if k != key and not k.startswith(above)]
+    return sum(_same(a.flat.get(k)) != _same(b.flat.get(k)) for k in keys)
 
 
 def default_baseline(groups: Sequence[Group]) -> str | None:
