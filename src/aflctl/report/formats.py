@@ -42,7 +42,7 @@ def check(format: str) -> None:
 
 def difference_grids(comparison: Comparison) -> list[tuple[str, list[str], list[list[str]], list[str]]]:
     """(title, headings, rows, notes) for each column that is judged."""
-    found = []
+    found: list[tuple[str, list[str], list[list[str]], list[str]]] = []
     for mine in by_column(comparison.differences).values():
         by = difference_scale(mine)
         baselines = list(dict.fromkeys(d.baseline for d in mine))
