@@ -215,3 +215,17 @@ def test_staleness_is_reported_by_modality() -> None:
     # every used update of a modality made one version of it, so nobody is staler on it than its versions allow
     assert all(part["max"] < part["count"] for part in said.values())
     assert "by_track" not in play(plan_of("fedasync")).x.books.staleness()
+
+
+def test_training_goes_on_after_an_evaluation_of_the_same_batch_size() -> None:
+    # the shared constants of the feed were once made in inference mode, where training cannot use them
+    from aflctl.train.evaluate import evaluate
+
+    x = play(plan_of(stop={"updates": 1})).x
+    size = len(x.data.train(0))
+    evaluate(x.task, x.feed, x.setup.init, x.data.train(0), size)
+    x.feed.ones(size, 2).requires_grad_(False)
+    batch = x.feed.batch(x.data.train(0), torch.arange(size))
+    w = x.setup.init.clone().requires_grad_()
+    x.task.loss(w, batch).backward()
+    assert w.grad is not None

@@ -67,7 +67,8 @@ class Feed:
         """A shared constant."""
         got = self._ones.get(shape)
         if got is None:
-            got = self._ones[shape] = torch.ones(shape, device=self.device)
+            with torch.inference_mode(False):  # it outlives an evaluation, and training must be able to use it
+                got = self._ones[shape] = torch.ones(shape, device=self.device)
         return got
 
     def _one(self, x: Tensor, i: int) -> Tensor:
