@@ -211,6 +211,7 @@ def _tell_forecast(result: SuiteResult) -> None:
 def _tell(result: SuiteResult) -> None:
     import shutil
 
+    from aflctl.cli.compare import tell
     from aflctl.report import formats
 
     failed = [row for row in result.rows if row.state == "failed"]
@@ -218,8 +219,7 @@ def _tell(result: SuiteResult) -> None:
         wide = shutil.get_terminal_size((80, 24)).columns if console.is_terminal(sys.stdout) else 80
         plain = "utf" not in (getattr(sys.stdout, "encoding", None) or "ascii").lower()
         console.out(formats.as_table(result.comparison, wide, plain))
-        for note in result.comparison.notes:
-            console.err(f"note: {note}")
+        tell(result.comparison)
     for note in result.notes:
         console.err(f"note: {note}")
     for row in failed:

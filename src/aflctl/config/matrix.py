@@ -243,7 +243,7 @@ def _overlay(given: Source, cell: _Cell) -> Source:
     for key, value in sorted(cell.values.items(), key=lambda item: item[0].count(".")):  # a plug-in, then what is in it
         place, keys = cell.places[key], tuple(key.split("."))
         origin = given.origins.get(place) or Origin("file", given.label)
-        put(source, keys, copy.deepcopy(value), origin)
+        put(source, keys, copy.deepcopy(value), origin, typed=False)
         for inner, said in given.origins.items():
             there = (*keys, *inner[len(place) :])
             if len(inner) > len(place) and inner[: len(place)] == place and look(source.data, there) is not None:

@@ -37,13 +37,16 @@ def apply_set(source: Source, text: str) -> None:
     put(source, keys, value, origin)
 
 
-def put(source: Source, keys: Keys, value: Any, origin: Origin) -> None:
-    """Sets one value, where a plug-in's name replaces the plug-in together with its parameters."""
+def put(source: Source, keys: Keys, value: Any, origin: Origin, *, typed: bool = True) -> None:
+    """Sets one value, where a plug-in's name replaces the plug-in together with its parameters.
+
+    `typed` on the command line: files in it lie in the working folder, not beside the configuration.
+    """
     spread_lists(source)
     keys = _with_position(source.data, keys)
     if keys[-1] == "name" and star(keys[:-1]) in NAMED and isinstance(value, str):
         keys = keys[:-1]
-    value = _from_here(source.base, keys, value)
+    value = _from_here(source.base, keys, value) if typed else value
     parent = _open(source, keys, origin)
     if parent is None:
         return
