@@ -29,14 +29,14 @@ def test_the_workflow_runs_the_preset_twice_and_compares(root: Path, tmp_path: P
     (bin_ / "python").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
     for file in bin_.iterdir():
         file.chmod(0o755)
-    began = time.monotonic()
+
+    def bash(script: str) -> subprocess.CompletedProcess[str]:
+        env = {"PATH": f"{bin_}:/usr/bin:/bin"}
+        return subprocess.run(["bash", "-e", "-c", script], cwd=tmp_path, env=env, capture_output=True, text=True)
+
     for script in scripts:
-        path = f"{bin_}:/usr/bin:/bin"
-        done = subprocess.run(
-            ["bash", "-e", "-c", script], cwd=tmp_path, env={"PATH": path}, capture_output=True, text=True
-        )
+        done = bash(script)
         assert done.returncode == 0, done.stderr
-    assert time.monotonic() - began < 60
     second = tmp_path / "second.json"
     second.write_text(second.read_text().replace('"schedule": "1', '"schedule": "2'))
     done = bash(scripts[1])
