@@ -30,13 +30,16 @@ if TYPE_CHECKING:
 
 BUDGET_S = 1.5
 ROW_S = 45e-6
+ENOUGH = 20_000
 NS = 1_000_000_000
 
 
 class Company:
     """Which jobs would share a stack: told of jobs as the executor would be, it counts stacks instead of training them.
 
-    longest, steps, heights   sums over the stacks of their longest job's steps, of all steps, of their jobs
+    longest, steps   sums over the stacks of their longest job's steps, and of all their jobs' steps
+    alone            steps of the jobs that had no company
+    heard            results counted; it stops at ENOUGH, and the rest of the run is taken to be like that
     """
 
     def __init__(self, plan: Plan, scene: Scene) -> None:
@@ -50,7 +53,7 @@ class Company:
         """As if nothing had happened."""
         self.pending: dict[int, int] = {}
         self.done: set[int] = set()
-        self.stacks = self.longest = self.steps = self.alone = 0
+        self.stacks = self.longest = self.steps = self.alone = self.heard = 0
 
     @property
     def height(self) -> float:
@@ -69,10 +72,13 @@ class Company:
         self.pending.pop(task, None)
         self.done.discard(task)
 
-    def result(self, task: int) -> None:
-        if self.rows <= 1 or task in self.done:
+    def result(self, task: int) -> bool:
+        if self.rows <= 1:
+            return False
+        self.heard += 1
+        if task in self.done:
             self.done.discard(task)
-            return
+            return self.heard < ENOUGH
         group = [self.pending.pop(task)]
         for other in list(zip(self.pending, range(self.rows - 1))):
             self.done.add(other[0])
@@ -83,6 +89,7 @@ class Company:
         else:
             self.longest += max(group)
             self.steps += sum(group)
+        return self.heard < ENOUGH
 
 
 def estimate(scene: Scene, rehearsal: Rehearsal, course: Course, company: Company) -> dict[str, Any]:
@@ -95,6 +102,7 @@ def estimate(scene: Scene, rehearsal: Rehearsal, course: Course, company: Compan
             training = 0.0
         elif company.picked["name"] == "stacked":
             training, measured = bench.stacked()
+            training *= steps / max(1, company.steps + company.alone)
         else:
             per_step = bench.per_step()
             training, measured = steps * per_step, {"ms_per_step": 1e3 * per_step}

@@ -159,7 +159,8 @@ class First:
 
     def shorten(self, task: int, steps: int) -> None: ...
     def cancel(self, task: int) -> None: ...
-    def result(self, task: int) -> None: ...
+    def result(self, task: int) -> bool:
+        return len(self.tasks) < SAMPLE
 
 
 def told(error: Exception) -> str:

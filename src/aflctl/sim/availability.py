@@ -267,11 +267,11 @@ class Availability:
         self.processes, self.delays, self.failures = tuple(processes), tuple(delays), tuple(failures)
         self.steady = not self.processes
         self._only = processes[0] if len(processes) == 1 else None
-        self._memo: dict[int, tuple[int, int, bool]] = {}
+        self.memo: dict[int, tuple[int, int, bool]] = {}
 
     def state(self, client: int, t: int) -> tuple[bool, int]:
         """(online at t, a moment > t up to which that holds); remembered, because a dispatch asks twice."""
-        memo = self._memo
+        memo = self.memo
         known = memo.get(client)
         if known is not None and known[0] <= t < known[1]:
             return known[2], known[1]

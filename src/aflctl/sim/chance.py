@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Container, Sequence
 from typing import TYPE_CHECKING
 
 from aflctl.sim.streams import GOLDEN, M1, M2, MASK, Dice, fold, generator, key, word
@@ -68,6 +68,19 @@ class HookStreams:
             chance.state, got = chance.selection.pick(chance.state, fleet, k, among, generator(where))
         chance.short += max(0, k - len(got))
         return sorted(got)
+
+
+def draw_one(size: int, where: int, taken: Container[int], online: Callable[[int, int], bool], now: int) -> int:
+    """The one client that `uniform_draw(idle, range(size), 1, where)` finds by rejection, -1 = that takes a scan."""
+    x = where
+    for _ in range(min(240, 8 * size)):
+        z = x = (x + GOLDEN) & MASK
+        z = ((z ^ (z >> 30)) * M1) & MASK
+        z = ((z ^ (z >> 27)) * M2) & MASK
+        client = ((z ^ (z >> 31)) * size) >> 64
+        if client not in taken and online(client, now):
+            return client
+    return -1
 
 
 def uniform_draw(idle: Collection[int], pool: Sequence[int], k: int, where: int) -> list[int]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aflctl.api import Algorithm, Assignment, Fleet, LossReason, Lost, Setup, Step, Update, overrides
 from aflctl.errors import AflctlError, Diverged, HookFailed
-from aflctl.sim.chance import Chance, HookStreams, uniform_draw
+from aflctl.sim.chance import Chance, HookStreams, draw_one, uniform_draw
 from aflctl.sim.flights import ARRIVE, LOST, NS, ONLINE, TICK, Flying, Idle, Ticket
 from aflctl.sim.world import NEVER, Work
 
@@ -331,10 +331,14 @@ class Loop:
         free = self.setup.concurrency - len(self.tickets)
         if free <= 0:
             return ()
-        where = self.chance.drawing(self.events, "select", -1, 0)
-        got = uniform_draw(self._instant["idle"], range(self.world.clients), free, where)
+        where, clients = self.chance.drawing(self.events, "select", -1, 0), self.world.clients
+        if free == 1:
+            client = draw_one(clients, where, self.tickets, self.online_at, self.now)
+            if client >= 0:
+                return (client,)
+        got = uniform_draw(self._instant["idle"], range(clients), free, where)
         self.chance.short = free - len(got)
-        return got if free == 1 else sorted(got)
+        return sorted(got)
 
     def _same(self) -> Assignment:
         """What `Algorithm.assign` does by default, one assignment for all who are sent the same vector."""

@@ -38,12 +38,12 @@ class Vectors(Protocol):
 
 
 class Shadow(Protocol):
-    """Told which jobs an executor would have been asked for, and when."""
+    """Told which jobs an executor would have been asked for, and when; `result` says whether to go on telling."""
 
     def start(self, task: int, steps: int) -> None: ...
     def shorten(self, task: int, steps: int) -> None: ...
     def cancel(self, task: int) -> None: ...
-    def result(self, task: int) -> None: ...
+    def result(self, task: int) -> bool: ...
 
 
 class StandIn:
@@ -70,6 +70,8 @@ class StandIn:
         self.steps = 0
         self.patient = False
         self._stats = losses(top)
+        self._order: Assignment | None = None
+        self._weight = (0, 0)
         self._n = getattr(samples, "data", samples)  # an array's memory: indexing gives plain integers
 
     def submit(self, task: int, client: int, nth: int, order: Assignment, version: int) -> Load:
@@ -82,7 +84,9 @@ class StandIn:
         if order.patience is not None:
             self.patient = True
         self.open[task] = Task(client, order, steps, per_epoch, version)
-        down, up = self.vectors.weigh(order, client, steps)
+        if order is not self._order:  # one assignment may go to many
+            self._order, self._weight = order, self.vectors.weigh(order, client, steps)
+        down, up = self._weight
         return Load(steps, per_epoch, n, local.batch_size, down, up)
 
     def launch(self, task: int, due: int) -> None:
@@ -109,8 +113,8 @@ class StandIn:
         """The upload of a task that arrived."""
         out = self.open.pop(task)
         self.steps += out.steps
-        if self.shadow is not None:
-            self.shadow.result(task)
+        if self.shadow is not None and not self.shadow.result(task):
+            self.shadow = None
         stats = losses(self.top / (1.0 + 0.1 * out.version)) if self.falling else self._stats
         return Result(out.order.tensors, self.vectors.upload(out), stats, out.steps, True)
 

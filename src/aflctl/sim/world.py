@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["NEVER", "Clients", "Trip", "Work", "World"]
 
 NS = 1_000_000_000
+_KEPT = 1 << 15
 Phase = Literal["download", "compute", "offline", "upload"]
 Policy = Literal["abort", "pause", "offline-compute"]
 LossReason = Literal["dropout", "offline"]
@@ -96,6 +97,7 @@ class World:
         self._fading = Fading(seed) if varying else None
         self._risings = Risings(self.availabilities, clients.availability, self.clients)
         self._k_jitter = key(seed, "jitter")
+        self._means: dict[int, tuple[Work, list[float | None]]] = {}
 
     # ---- who ----
     def device_of(self, client: int) -> str:
@@ -114,7 +116,10 @@ class World:
     def online(self, client: int, t: int) -> bool:
         """Whether the client is online at t."""
         of = self._one if self._which is None else self.availabilities[self._which[client]]
-        return of.steady or of.state(client, t)[0]
+        if of.steady:
+            return True
+        known = of.memo.get(client)
+        return known[2] if known is not None and known[0] <= t < known[1] else of.state(client, t)[0]
 
     def next_online(self, client: int, t: int) -> int | None:
         """First moment >= t at which the client is online; None = never again."""
@@ -137,8 +142,14 @@ class World:
 
     def trip(self, client: int, nth: int, t: int, work: Work) -> Trip:
         """The client's task number `nth`, sent at t."""
-        device = self.devices[self._device[client]]
-        mean_s = device.seconds(work, work.steps)
+        which = self._device[client]
+        device = self.devices[which]
+        means = self._means.get(id(work))
+        if means is None or means[0] is not work:
+            means = self._remember(work)
+        mean_s = means[1][which]
+        if mean_s is None:
+            mean_s = means[1][which] = device.seconds(work, work.steps)
         factor: float = NS
         if device.sigma:
             z = normal(fold(fold(self._k_jitter, client), nth))
@@ -146,6 +157,13 @@ class World:
         cold = 0 if nth else int(device.cold_s * factor + 0.5)
         busy = int(mean_s * factor + 0.5)
         return self._plan(client, nth, t, work, work.steps, busy / max(1, work.steps), cold, cold + busy)
+
+    def _remember(self, work: Work) -> tuple[Work, list[float | None]]:
+        """A place for the mean seconds of this very object on each class of device; the loop has one per shape of task."""
+        if len(self._means) >= _KEPT:
+            self._means.clear()
+        means = self._means[id(work)] = work, [None] * len(self.devices)
+        return means
 
     def shorten(self, trip: Trip, client: int, now: int, steps: int) -> Trip:
         """The same task cut to `steps` steps, not below what is done by `now`; one that will be lost stays as it is."""
@@ -188,8 +206,10 @@ class World:
             end = segments[-1][1]
             if self.offline == "abort":
                 lost_at = of.off_before(client, t, end)
-            elif self._fading is None and of.off_before(client, t, end) is not None:
-                segments, lost_at = self._walk(of, client, t, work, compute, delay)
+            elif self._fading is None:
+                online, until = of.state(client, t)
+                if not online or (until < end and of.off_before(client, until, end) is not None):
+                    segments, lost_at = self._walk(of, client, t, work, compute, delay)
         reason: LossReason | None = None if lost_at is None else "offline"
         for failure in of.failures:
             at = failure.moment(client, nth, _busy(t, segments))
