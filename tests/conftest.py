@@ -19,8 +19,11 @@ settings.register_profile("aflctl", deadline=None, derandomize=True, print_blob=
 settings.load_profile("aflctl")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of real data skip where the files are absent."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Slow tests run when `-m` asks for them; tests of real data skip where the files are absent."""
+    if "slow" not in str(config.getoption("markexpr")):
+        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("slow")])
+        items[:] = [item for item in items if not item.get_closest_marker("slow")]
     if REAL_DATA.is_dir():
         return
     for item in items:
