@@ -26,6 +26,7 @@ from aflctl.plugins import registry
 from aflctl.runs.records import Digest
 
 UPDATES = 12
+DEFECT = "DEFECT: "
 DIGITS = {"name": "digits", "partition": {"name": "dirichlet", "alpha": 1.0, "min_size": 20}, "test_fraction": 0.25}
 TWO = {
     "name": "synthetic-modal", "train_samples": 240, "test_samples": 60, "partition": {"name": "iid"},
@@ -78,7 +79,7 @@ _PLANS: dict[str, Any] = {}
 
 
 def cell(algorithm: str, changes: dict[str, Any], executor: str = "serial") -> str:
-    """`yes`, or why the combination is refused; any other failure is raised."""
+    """`yes`, or why the combination is refused; any other failure is marked as a defect."""
     sections = {**BASE, **changes, "algorithm": algorithm, "engine": {"executor": executor, "workers": 2}}
     try:
         plan = resolve(load(sections))
@@ -98,6 +99,8 @@ def cell(algorithm: str, changes: dict[str, Any], executor: str = "serial") -> s
             raise RuntimeError(f"{algorithm} with {changes} left nothing that can be tested")
     except UserError as error:
         return error.message
+    except Exception as error:
+        return f"{DEFECT}{type(error).__name__}: {error}"
     return "yes"
 
 
@@ -171,6 +174,9 @@ def main() -> None:
     for title, (rows, columns, go) in tables(given.only.split(",") if given.only else None).items():
         found[title] = {(row, column): go(row, column) for row in rows for column in columns}
         print(f"{title}: {len(found[title])} cells, {time.perf_counter() - began:.0f} s so far", flush=True)
+    broken = [f"{k}: {v}" for cells in found.values() for k, v in cells.items() if v.startswith(DEFECT)]
+    if broken:
+        raise SystemExit("\n".join(broken))
     text = written(found)
     if given.write is None:
         print(text)

@@ -43,7 +43,8 @@ QUICK = [
     ("Method and personalization", "fedasync", "fedper"), ("Method and personalization", "fedbuff", "lottery"),
     ("Method and personalization", "scaffold", "lottery"), ("Method and personalization", "safa", "ifca"),
     ("Personalization and executor", "cfl", "stacked"), ("Fusion and modality setting", "gated", "dropout"),
-    ("Personalization and modality setting", "blocks", "sensors fail"), ("Fusion and personalization", "early", "blocks"),
+    ("Personalization and modality setting", "blocks", "sensors fail"),
+    ("Fusion and personalization", "early", "blocks"),
 ]  # fmt: skip
 
 

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 from pydantic import Field
 
 from aflctl.api import Algorithm, Assignment, Batch, Fleet, Job, Personalization, Setup, Step, Task, Update, overrides
+from aflctl.builtin.personalizations.subspace import name_of
 from aflctl.builtin.personalizations.tracks import Many, Tracked, over, under
+from aflctl.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -86,6 +88,12 @@ class Clustered(Tracked):
 
     def assign(self, state: Many, client: int, fleet: Fleet) -> Assignment:
         orders = [self.order(s, client, f) for _, s, f in self.each(state, fleet)]
+        if any(_form(o) != _form(orders[0]) for o in orders):
+            raise UserError(
+                f"ifca sends every cluster's model in one task, and {name_of(self.inner)} asks for different work in "
+                "different states",
+                where="personalization", hint="use cfl, where a task belongs to one cluster",
+            )  # fmt: skip
         first, names = orders[0], tuple(self.track(k) for k in range(self.k))
         versions = {
             n: f.version if o.version is None else cast(int, o.version)
@@ -179,6 +187,10 @@ class Directed(Hooked):
     def direction(self, task: Task, w: Tensor, batch: Batch, job: Job) -> tuple[Tensor, dict[str, Tensor], Tensor]:
         g, memory, value = self.inner.direction(task, w, batch, self.job(job))
         return g, memory, value
+
+
+def _form(order: Assignment) -> tuple[Any, ...]:
+    return {n: t.shape for n, t in order.tensors.items()}, order.epochs, order.steps, order.lr_scale
 
 
 def _fresh(setup: Setup, fleet: Fleet) -> Tensor:
