@@ -8,7 +8,7 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from aflctl.cli.suite import duration, options, table
+from aflctl.cli.suite import duration, middle, options, table
 from aflctl.engine.board import Board, Ending, Row
 from aflctl.errors import UserError
 
@@ -74,6 +74,7 @@ def test_the_table_shows_what_matters_in_the_lines_that_there_are() -> None:
     text = console.export_text()
     assert "19 of 40 runs done, 1 min 5 s so far" in text
     assert "run 3: the model is not finite" in text
+    assert all(name in text for name in ("progress", "accuracy", "left"))
     assert text.count("running") == 2
     assert "45.6 %" in text
     assert "and 32 more" in text
@@ -83,6 +84,13 @@ def test_the_table_shows_what_matters_in_the_lines_that_there_are() -> None:
 
 def test_durations() -> None:
     assert [duration(s) for s in (0.4, 59.6, 200, 7500)] == ["0 s", "1 min 0 s", "3 min 20 s", "2 h 5 min"]
+
+
+def test_long_labels_keep_both_ends() -> None:
+    text = middle("fedbuff (buffer_size=4), alpha=0.3, seed=0", 24)
+    assert len(text) == 24
+    assert text.startswith("fedbuff (")
+    assert text.endswith("seed=0")
 
 
 def test_options_for_a_cluster() -> None:

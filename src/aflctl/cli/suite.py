@@ -59,7 +59,8 @@ class Teller:
         now = time.perf_counter()
         if now - self._drawn >= DRAWN_EVERY_S or not board.count("waiting", "running"):
             self._drawn = now
-            self._live.update(table(board, self._live.console.height - 6, now - self.started), refresh=True)
+            height, width = self._live.console.height - 6, self._live.console.width
+            self._live.update(table(board, height, now - self.started, width), refresh=True)
 
     def _line(self, board: Board, i: int) -> None:
         """Begun and ended, once each."""
@@ -84,7 +85,7 @@ class Teller:
         console.err("  ".join(parts).rstrip())
 
 
-def table(board: Board, height: int, spent_s: float) -> Any:
+def table(board: Board, height: int, spent_s: float, width: int = 80) -> Any:
     """The rows that matter most now, as many as fit, below a line about all."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
@@ -94,18 +95,19 @@ def table(board: Board, height: int, spent_s: float) -> Any:
     left = board.left() if board.count("waiting", "running") else None
     title = f"{done} of {len(board.rows)} runs done, {duration(spent_s)} so far"
     title += f", about {duration(left)} left" if left is not None else ""
+    title += "; stopping, the runs save their state" if board.stopping else ""
     shown = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
-    shown.add_column("run", overflow="ellipsis", no_wrap=True, ratio=1)
-    shown.add_column("state", no_wrap=True)
-    for name in ("progress", "accuracy", "left"):
-        shown.add_column(name, justify="right", no_wrap=True)
+    shown.add_column("run", no_wrap=True)
+    shown.add_column("state", no_wrap=True, min_width=len("running"))
+    for name, least in (("progress", 8), ("accuracy", 8), ("left", 8)):
+        shown.add_column(name, justify="right", no_wrap=True, min_width=least)
     rows = sorted(enumerate(board.rows), key=lambda item: (ORDER[item[1].state], -item[0] if _over(item[1]) else 0))
     chosen = sorted(rows[: max(3, height)], key=lambda item: item[0])
     now = time.perf_counter()
     for _, row in chosen:
         rest = row.left(now)
         style = {"failed": "red", "running": "bold", "waiting": "dim", "kept": "dim"}.get(row.state, "")
-        label = f"{row.label}: {row.message}" if row.message else row.label
+        label = middle(f"{row.label}: {row.message}" if row.message else row.label, max(20, width - 46))
         share = f"{100 * row.share:.0f} %" if row.share or row.state == "running" else ""
         accuracy = f"{100 * row.accuracy:.1f} %" if row.accuracy is not None else ""
         left_ = duration(rest) if rest is not None else ""
@@ -118,6 +120,12 @@ def table(board: Board, height: int, spent_s: float) -> Any:
 
 def _over(row: Row) -> bool:
     return row.state in ("done", "kept")
+
+
+def middle(text: str, width: int) -> str:
+    """Both ends of a text that is too long: a method's name stands first, its seed last."""
+    head = width * 2 // 3
+    return text if len(text) <= width else f"{text[: head - 1]}…{text[len(text) - (width - head) :]}"
 
 
 def duration(seconds: float) -> str:

@@ -51,10 +51,10 @@ Told = Callable[["Board", int], None]
 
 
 class Board:
-    """All rows; `told` hears the number of each row that changed."""
+    """All rows; `told` hears the number of each row that changed. `stopping`: the suite was told to end."""
 
     def __init__(self, rows: Sequence[Row], jobs: int, told: Told | None = None) -> None:
-        self.rows, self.jobs, self._told = list(rows), jobs, told
+        self.rows, self.jobs, self._told, self.stopping = list(rows), jobs, told, False
 
     def start(self, i: int) -> None:
         """A run was given to a process."""

@@ -158,6 +158,7 @@ class Crew:
 
         def asked(number: int, frame: FrameType | None) -> None:
             self._stops += 1
+            self.board.stopping = True
             for hand in self._hands:
                 if hand.busy is not None and hand.process.pid is not None:
                     with suppress(OSError):
