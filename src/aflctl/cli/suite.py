@@ -99,7 +99,7 @@ def table(board: Board, height: int, spent_s: float, width: int = 80) -> Any:
     shown = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
     shown.add_column("run", no_wrap=True)
     shown.add_column("state", no_wrap=True, min_width=len("running"))
-    for name, least in (("progress", 8), ("accuracy", 8), ("left", 8)):
+    for name, least in (("progress", 8), ("accuracy", 8), ("left", 11)):
         shown.add_column(name, justify="right", no_wrap=True, min_width=least)
     rows = sorted(enumerate(board.rows), key=lambda item: (ORDER[item[1].state], -item[0] if _over(item[1]) else 0))
     chosen = sorted(rows[: max(3, height)], key=lambda item: item[0])
@@ -107,7 +107,7 @@ def table(board: Board, height: int, spent_s: float, width: int = 80) -> Any:
     for _, row in chosen:
         rest = row.left(now)
         style = {"failed": "red", "running": "bold", "waiting": "dim", "kept": "dim"}.get(row.state, "")
-        label = middle(f"{row.label}: {row.message}" if row.message else row.label, max(20, width - 46))
+        label = middle(f"{row.label}: {row.message}" if row.message else row.label, max(20, width - 49))
         share = f"{100 * row.share:.0f} %" if row.share or row.state == "running" else ""
         accuracy = f"{100 * row.accuracy:.1f} %" if row.accuracy is not None else ""
         left_ = duration(rest) if rest is not None else ""
