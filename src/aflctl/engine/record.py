@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 NS = 1_000_000_000
 DIGESTS = ("schedule", "updates", "metrics")
+RECORDS = ("metrics", "updates", "clients")
 TARGETS = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.925, 0.95, 0.975, 0.99)
 
 
@@ -137,7 +138,7 @@ def metrics_digest(table: Columns) -> str:
 
 
 def file_digest(path: Path) -> str | None:
-    """sha256 of a record as it lies on disk; None where it cannot be read. Tells an edited file, never compares runs."""
+    """sha256 of a record as it lies on disk, or None: tells an edited file, never compares runs."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -243,7 +244,7 @@ def summarize(x: Experiment, driver: Driver, recorder: Recorder, reason: str, ho
             "metrics": recorder.metrics.hexdigest(),
             "model": "",
         },
-        "records": {name: file_digest(recorder.folder / name) for name in ("metrics.csv", "updates.csv", "clients.csv")},
+        "records": {f"{name}.csv": file_digest(recorder.folder / f"{name}.csv") for name in RECORDS},
         "host": host,
     }
 
