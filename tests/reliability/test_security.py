@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -15,16 +15,15 @@ from reliability.lab import config
 SOURCES = Path(__file__).resolve().parents[2] / "src" / "aflctl"
 
 
-def nodes() -> Iterator[tuple[Path, ast.AST]]:
-    for path in sorted(SOURCES.rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            yield path.relative_to(SOURCES), node
+@cache
+def nodes() -> list[tuple[Path, ast.AST]]:
+    files = sorted(SOURCES.rglob("*.py"))
+    return [(p.relative_to(SOURCES), node) for p in files for node in ast.walk(ast.parse(p.read_text("utf-8")))]
 
 
-def calls() -> Iterator[tuple[Path, str, ast.Call]]:
-    for path, node in nodes():
-        if isinstance(node, ast.Call):
-            yield path, ast.unparse(node.func), node
+@cache
+def calls() -> list[tuple[Path, str, ast.Call]]:
+    return [(path, ast.unparse(node.func), node) for path, node in nodes() if isinstance(node, ast.Call)]
 
 
 def test_no_pickle() -> None:

@@ -205,7 +205,7 @@ def test_two_generations_are_kept_and_a_damaged_one_falls_back(tmp_path: Path) -
     )
     assert load(tmp_path, {})["i"] == 2
     (tmp_path / "3.json").write_text("{")
-    with pytest.raises(RunDirError, match=r"no checkpoint is whole: generation 4: .* generation 3: "):
+    with pytest.raises(RunDirError, match=r"no checkpoint can be used: generation 4: .* generation 3: "):
         load(tmp_path, {})
 
 

@@ -354,8 +354,8 @@ class Digest:
         """Signed 64-bit integers; the caller adds the length before a list of varying length."""
         try:
             if len(values) == 10:  # a task of the schedule, twice in its life
+                self._rest += _TEN.pack(*values)  # nothing is counted where this raises
                 self._length += 80
-                self._rest += _TEN.pack(*values)
                 return self if len(self._rest) < _BLOCK else self._add(b"")
             return self._add(struct.pack(f"<{len(values)}q", *values))
         except (struct.error, TypeError):
