@@ -85,7 +85,8 @@ def test_every_personalization(name: str, tiny: dict[str, Any], both: Both) -> N
 
 
 def test_batchnorm_statistics_travel_in_a_plan_too(tiny: dict[str, Any], both: Both) -> None:
-    model, dataset = {"name": "resnet-small", "norm": "batch", "blocks": [1], "width": 4}, {"name": "digits", "partition": "iid"}
+    model = {"name": "resnet-small", "norm": "batch", "blocks": [1], "width": 4}
+    dataset = {"name": "digits", "partition": "iid"}
     small = {"model": model, "dataset": dataset, "local": {"steps": 1, "batch_size": 4}, "stop": {"updates": 6}}
     planned, trained = both({**tiny, "algorithm": "fedbuff", **small})
     assert planned["digests"]["schedule"] == trained["digests"]["schedule"]

@@ -127,6 +127,32 @@ class Refreshes:
                 return drawn < (self.on(client, w * window + last) if share is None else share), until
             w, at = w - 1, window
 
+    def states(self, clients: NDArray[np.int64], t: int) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+        """`state` elementwise, where a redraw gives "on" with the same probability at all times."""
+        import numpy as np
+
+        assert self.share is not None and not self.thinned
+        keys, window, counts = folds(self._k, clients), self.window, np.array(self._counts)
+        w, at = divmod(t, window)
+        online, until = np.zeros(len(clients), bool), np.full(len(clients), (w + 1) * window)
+        left = np.arange(len(clients))
+        while len(left):
+            h = folds(keys[left], w)
+            number = np.searchsorted(counts, uniform_of(h), side="right")
+            last, which = np.full(len(left), -1), np.zeros(len(left), np.int64)
+            for j in range(int(number.max(initial=0))):
+                some = np.flatnonzero(number > j)
+                x = integers_of(folds(h[some], j), window)
+                later = x > at
+                ahead = left[some[later]]
+                until[ahead] = np.minimum(until[ahead], w * window + x[later])
+                newer = ~later & (x >= last[some])
+                last[some[newer]], which[some[newer]] = x[newer], j
+            done = last >= 0
+            online[left[done]] = uniform_of(folds(h[done], ~which[done])) < self.share
+            left, w, at = left[~done], w - 1, window
+        return online, until
+
     def state_of(self, thing: int, t: int) -> tuple[bool, int]:
         """The same of whatever carries the state, where that is not the client itself."""
         return Refreshes.state(self, thing, t)
@@ -286,9 +312,30 @@ class Availability:
                     break
                 if end < until:
                     until = end
-        if len(memo) >= _MEMO:
-            memo.clear()
-        memo[client] = (t, until, online)
+        self.remember(client, t, until, online)
+        return online, until
+
+    def remember(self, client: int, t: int, until: int, online: bool) -> None:
+        """The state that holds on [t, until)."""
+        if len(self.memo) >= _MEMO:
+            self.memo.clear()
+        self.memo[client] = (t, until, online)
+
+    @property
+    def foresees(self) -> bool:
+        """Whether `states` can be asked."""
+        return all(isinstance(p, Markov) for p in self.processes)
+
+    def states(self, clients: NDArray[np.int64], t: int) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+        """`state` elementwise; the moments may be earlier than those of `state`."""
+        import numpy as np
+
+        online, until = np.ones(len(clients), bool), np.full(len(clients), NEVER)
+        for process in self.processes:
+            assert isinstance(process, Markov)
+            on, end = process.states(clients, t)
+            until = np.where(online, np.where(on, np.minimum(until, end), end), until)
+            online &= on
         return online, until
 
     def next_on(self, client: int, t: int) -> int | None:

@@ -20,7 +20,7 @@ class Chance:
         self.selection_seed, self.algorithm_seed = selection_seed, algorithm_seed
         self.selection, self.state = selection, None
         self.short = 0
-        self._drawing = key(selection_seed, "draw")
+        self.drawn = key(selection_seed, "draw")
 
     def begin(self, samples: Sequence[int]) -> None:
         """Time 0."""
@@ -38,7 +38,7 @@ class Chance:
 
     def drawing(self, event: int, hook: str, client: int, nth: int) -> int:
         """The key of the `nth` draw in one call: key(selection seed, "draw", event, hook, client, nth)."""
-        return fold(fold(fold(fold(self._drawing, event), word(hook)), client), nth)
+        return fold(fold(fold(fold(self.drawn, event), word(hook)), client), nth)
 
 
 class HookStreams:
@@ -70,10 +70,15 @@ class HookStreams:
         return sorted(got)
 
 
-def draw_one(size: int, where: int, taken: Container[int], online: Callable[[int, int], bool], now: int) -> int:
-    """The one client that `uniform_draw(idle, range(size), 1, where)` finds by rejection, -1 = that takes a scan."""
-    x = where
-    for _ in range(min(240, 8 * size)):
+def draw_one(
+    size: int, where: int, taken: Container[int], online: Callable[[int, int], bool], now: int, skip: int = 0
+) -> int:
+    """The one client that `uniform_draw(idle, range(size), 1, where)` finds by rejection, -1 = that takes a scan.
+
+    The first `skip` candidates are known not to be idle.
+    """
+    x = (where + GOLDEN * skip) & MASK
+    for _ in range(skip, min(240, 8 * size)):
         z = x = (x + GOLDEN) & MASK
         z = ((z ^ (z >> 30)) * M1) & MASK
         z = ((z ^ (z >> 27)) * M2) & MASK

@@ -13,6 +13,7 @@ from aflctl.api import Algorithm, Assignment, Fleet, LossReason, Lost, Setup, St
 from aflctl.errors import AflctlError, Diverged, HookFailed
 from aflctl.sim.chance import Chance, HookStreams, draw_one, uniform_draw
 from aflctl.sim.flights import ARRIVE, LOST, NS, ONLINE, TICK, Flying, Idle, Ticket
+from aflctl.sim.scout import LEAST, Scout
 from aflctl.sim.world import NEVER, Work
 
 if TYPE_CHECKING:
@@ -94,9 +95,12 @@ class Loop:
         self._works: dict[tuple[Load, float], Work] = {}
         self._recalls, self._alarms = overrides(algorithm, "recall"), overrides(algorithm, "alarm")
         self._loses, self._launches = overrides(algorithm, "lost"), overrides(algorithm, "launched")
+        self._plain = chance.selection is None and not overrides(algorithm, "select")
+        self._scout: Scout | None = None
+        if self._plain and setup.concurrency >= LEAST and getattr(world, "foresees", False):
+            self._scout = Scout(chance, world, setup.concurrency)
         self._sends = type(algorithm).assign is Algorithm.assign
         self._order: Assignment | None = None
-        self._plain = chance.selection is None and not overrides(algorithm, "select")
 
     # ---- what the engine calls ----
     def begin(self) -> None:
@@ -331,11 +335,18 @@ class Loop:
         free = self.setup.concurrency - len(self.tickets)
         if free <= 0:
             return ()
-        where, clients = self.chance.drawing(self.events, "select", -1, 0), self.world.clients
+        clients = self.world.clients
         if free == 1:
-            client = draw_one(clients, where, self.tickets, self.online_at, self.now)
+            client, known = -1, 0
+            if self._scout is not None:
+                client = self._scout.find(self.events, self.now, self.tickets, self.online_at)
+                known = self._scout.wide
+            if client < 0:
+                where = self.chance.drawing(self.events, "select", -1, 0)
+                client = draw_one(clients, where, self.tickets, self.online_at, self.now, known)
             if client >= 0:
                 return (client,)
+        where = self.chance.drawing(self.events, "select", -1, 0)
         got = uniform_draw(self._instant["idle"], range(clients), free, where)
         self.chance.short = free - len(got)
         return sorted(got)

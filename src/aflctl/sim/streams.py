@@ -65,16 +65,7 @@ def integers(k: int, n: int) -> int:
 
 def normal(k: int) -> float:
     """Standard normal: the inverse distribution function at the key's 52 high bits."""
-    p = ((k >> 12) + 0.5) * _TO_OPEN
-    q = p - 0.5
-    if not -0.425 <= q <= 0.425:
-        return _tail(p, q)
-    x = 0.180625 - q * q  # below: `_ratio(x, _CENTRE)` written out, since every task draws one
-    top = ((((((2509.0809287301226727 * x + 33430.575583588128105) * x + 67265.770927008700853) * x + 45921.953931549871457)
-        * x + 13731.693765509461125) * x + 1971.5909503065514427) * x + 133.14166789178437745) * x + 3.3871328727963666080
-    return q * (top / (((((((5226.4952788528545610 * x + 28729.085735721942674) * x + 39307.895800092710610) * x
-        + 21213.794301586595867) * x + 5394.1960214247511077) * x + 687.18700749205790830) * x + 42.313330701600911252) * x
-        + 1.0))  # fmt: skip
+    return _quantile(((k >> 12) + 0.5) * _TO_OPEN)
 
 
 def exponential(k: int) -> float:
@@ -137,6 +128,20 @@ def _ratio(x: Any, table: tuple[tuple[float, ...], tuple[float, ...]]) -> Any:
     (a7, a6, a5, a4, a3, a2, a1, a0), (b7, b6, b5, b4, b3, b2, b1, b0) = table
     top = ((((((a7 * x + a6) * x + a5) * x + a4) * x + a3) * x + a2) * x + a1) * x + a0
     return top / (((((((b7 * x + b6) * x + b5) * x + b4) * x + b3) * x + b2) * x + b1) * x + b0)
+
+
+def _quantile(p: float) -> float:
+    q = p - 0.5
+    if not -0.425 <= q <= 0.425:
+        return _tail(p, q)
+    x = 0.180625 - q * q  # below: `_ratio(x, _CENTRE)` written out, since every task draws one
+    top = 2509.0809287301226727 * x + 33430.575583588128105
+    top = ((top * x + 67265.770927008700853) * x + 45921.953931549871457) * x + 13731.693765509461125
+    top = ((top * x + 1971.5909503065514427) * x + 133.14166789178437745) * x + 3.3871328727963666080
+    low = 5226.4952788528545610 * x + 28729.085735721942674
+    low = ((low * x + 39307.895800092710610) * x + 21213.794301586595867) * x + 5394.1960214247511077
+    low = ((low * x + 687.18700749205790830) * x + 42.313330701600911252) * x + 1.0
+    return q * (top / low)
 
 
 def _tail(p: float, q: float) -> float:

@@ -121,6 +121,35 @@ class World:
         known = of.memo.get(client)
         return known[2] if known is not None and known[0] <= t < known[1] else of.state(client, t)[0]
 
+    def remember(self, client: int, t: int, until: int) -> None:
+        """The client is online on [t, until): a task that is sent asks for it again."""
+        of = self._one if self._which is None else self.availabilities[self._which[client]]
+        if not of.steady:
+            of.remember(client, t, until, True)
+
+    @property
+    def steady(self) -> bool:
+        """Whether everybody is always online."""
+        return all(of.steady for of in self.availabilities)
+
+    @property
+    def foresees(self) -> bool:
+        """Whether `states` can be asked."""
+        return all(of.foresees for of in self.availabilities)
+
+    def states(self, clients: NDArray[np.int64], t: int) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+        """(online at t, a moment > t up to which that holds) of each client."""
+        import numpy as np
+
+        if self.arrays.availability is None:
+            return self._one.states(clients, t)
+        online, until = np.ones(len(clients), bool), np.zeros(len(clients), np.int64)
+        which = self.arrays.availability[clients]
+        for i, of in enumerate(self.availabilities):
+            mine = np.flatnonzero(which == i)
+            online[mine], until[mine] = of.states(clients[mine], t)
+        return online, until
+
     def next_online(self, client: int, t: int) -> int | None:
         """First moment >= t at which the client is online; None = never again."""
         return self.availability_of(client).next_on(client, t)
@@ -159,7 +188,7 @@ class World:
         return self._plan(client, nth, t, work, work.steps, busy / max(1, work.steps), cold, cold + busy)
 
     def _remember(self, work: Work) -> tuple[Work, list[float | None]]:
-        """A place for the mean seconds of this very object on each class of device; the loop has one per shape of task."""
+        """A place for the mean seconds of this very object on each class of device."""
         if len(self._means) >= _KEPT:
             self._means.clear()
         means = self._means[id(work)] = work, [None] * len(self.devices)
