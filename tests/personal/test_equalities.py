@@ -147,7 +147,9 @@ def test_tracks_take_a_method_with_a_direction_of_its_own() -> None:
     plain = run(plan_of("aso-fed", SHORT))
     one = run(plan_of("aso-fed", {**SHORT, "personalization": {"name": "ifca", "clusters": 1}}))
     assert torch.equal(one.weights, plain.weights)
-    assert run(plan_of("aso-fed", {**SHORT, "personalization": "ifca"})).x.loop.used == 15
+    # with two clusters its learning rate would follow the state of a cluster that is not known at dispatch
+    with pytest.raises(UserError, match="asks for different work"):
+        run(plan_of("aso-fed", {**SHORT, "personalization": "ifca"}))
 
 
 @pytest.mark.parametrize("stack", [["fedper", "ifca", "ditto"], ["lottery", "cfl", "pfedme"], ["fedrep", "ditto"]])
