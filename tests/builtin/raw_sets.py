@@ -22,7 +22,7 @@ SPEECH = "Now is the winter of our discontent\nMade glorious summer by this sun 
 
 def _idx(parts: tuple[str, str], classes: int = 10) -> Callable[[Path], None]:
     def write(raw: Path) -> None:
-        for part, n in zip(parts, (2 * classes, classes)):
+        for part, n in zip(parts, (2 * classes, 10)):
             write_idx(raw, part, *grey(n, classes))
 
     return write
