@@ -67,10 +67,11 @@ def uci(pattern: str, blocks: bool, seed: int) -> dict[str, Any]:
     """One run on UCI HAR with the subjects of its training part as clients."""
     config = {
         **COMMON,
-        "dataset": {"name": "uci-har", "modalities": "split", "partition": {"name": "natural"}, "test": "windows"},
+        "dataset": {"name": "uci-har", "modalities": "split", "partition": {"name": "natural"}},
         "model": {"name": "multimodal", "features": 32, "channels": [16, 32], "fusion": "late-mean"},
         "local": {"epochs": 1, "batch_size": 32, "lr": 0.05, "momentum": 0.9},
-        "stop": {"updates": 300},
+        "clients": {"count": 21, "concurrency": 10},
+        "stop": {"updates": 100},
         "modalities": {"pattern": json.loads(pattern)},
         "seed": seed,
     }
