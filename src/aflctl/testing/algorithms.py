@@ -26,7 +26,9 @@ from aflctl.train.executors.stacked import Stack, _shape
 from aflctl.train.jobs import Kit, Spec, job_of, train
 
 TOLERANCE = 1e-5
-WILD = 12
+SPOILED = 5
+"""The upload that is made to be not finite."""
+WILD = 8
 """Settings with everything changed at once in which a parameter is tried that shows no effect otherwise."""
 
 
@@ -277,7 +279,7 @@ def hyperparameters_matter(bench: Bench) -> None:
     starts = [bench.settings, *bench.variants]
     dead = []
     for name in cls.model_fields:
-        tries = ((brief, 0, 0), (other, 0, 0), (short, WILD, 60), (eager, 0, 24), (alone, 0, 16))
+        tries = ((brief, 0, 0), (other, 0, 0), (short, WILD, 60), (eager, 0, 0), (alone, 0, 0))
         if all(parameters.idle(cls, name, starts, facts(scene), most, wild) for scene, wild, most in tries):
             dead.append(name)
         if crashed:
@@ -311,7 +313,7 @@ def nonfinite(bench: Bench) -> None:
     bench.sound  # noqa: B018
 
     def spoil(n: int, result: Result) -> Result:
-        if n != 5 or not result.up:
+        if n != SPOILED or not result.up:
             return result
         broken = {name: torch.full_like(t, float("nan")) for name, t in result.up.items()}
         return result._replace(up=broken, finite=False)
@@ -320,6 +322,8 @@ def nonfinite(bench: Bench) -> None:
     stopped = play(bench.make, scene, spoil=spoil)
     if not stopped.trainer.collected or not bench.make(stopped.setup).uploads:
         raise Skipped("it uploads nothing")
+    if stopped.error is None and stopped.trainer.collected < SPOILED:
+        raise Skipped(f"it ends before its upload number {SPOILED}")
     if not isinstance(stopped.error, Diverged):
         raise Failed(f"with on_nonfinite: stop the run ends with {told(stopped.error)}")
     made = play(bench.make, scene, spoil=spoil, on_nonfinite="reject")

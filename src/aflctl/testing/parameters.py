@@ -79,7 +79,7 @@ def constructs(cls: type[BaseModel], params: Mapping[str, Any]) -> None:
 
 def docstring(cls: type[Any], *, equation: bool, sections: Sequence[str]) -> None:
     """A summary line and what the kind of plug-in wants besides."""
-    text = (cls.__doc__ or "").strip() if cls.__doc__ is not getattr(cls.__mro__[1], "__doc__", None) else ""
+    text = (cls.__doc__ or "").strip()
     missing = []
     lines = text.splitlines()
     if not lines or len(lines[0].strip()) < 10:

@@ -39,7 +39,7 @@ def wraps(bench: Bench) -> None:
     """It runs around methods of every sort, or refuses one with a reason."""
     for method in INNERS:
         try:
-            made = play(personalized(bench.cls, bench.settings, method), replace(bench.scene, arrivals=16))
+            made = play(personalized(bench.cls, bench.settings, method), replace(bench.scene, arrivals=8))
         except UserError as error:
             if method in ("fedavg", "fedbuff"):
                 raise Failed(f"it refuses {method}: {error.message}") from error

@@ -12,10 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from aflctl.api import Algorithm, Assignment, Selection, Setup
+from aflctl.api import Algorithm, Assignment, Selection, Setup, Step
 from aflctl.seam import Load, Result
 from aflctl.sim.books import Books
 from aflctl.sim.chance import Chance
+from aflctl.sim.flights import Ticket
 from aflctl.sim.loop import Limits, Loop
 from aflctl.sim.streams import generator, key
 from aflctl.testing import toy
@@ -95,11 +96,12 @@ class Trainer(Pool):
 class Ledger(Books):
     """The real books, and what the server said of each upload."""
 
-    def arrived(self, t: Any, now: int, causes: Any, stats: Any, step: Any) -> None:
+    def arrived(self, t: Ticket, *args: Any, **more: Any) -> None:
+        step = next(a for a in args if isinstance(a, Step))
         self.said.floats(step.weight, *(float(v) for _, v in sorted(step.log.items())))
         self.said.text(f"{step.used}{step.tracks}{sorted(step.log)}")
         self.cut += t.interrupted
-        super().arrived(t, now, causes, stats, step)
+        super().arrived(t, *args, **more)
 
     said: Sum
     cut: int

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -71,7 +72,9 @@ class Check:
 
     def _outcome(self) -> tuple[Status, str]:
         try:
-            self.body(self.bench)
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message="There is a performance drop")  # torch, of vmap
+                self.body(self.bench)
         except Skipped as why:
             return "skipped", str(why)
         except Failed as why:

@@ -65,7 +65,7 @@ class Bench:
     settings: Settings
     variants: Sequence[Settings] = ()
     known: dict[Any, Any] = field(default_factory=dict)
-    scene: Scene = field(default_factory=lambda: Scene(arrivals=60))
+    scene: Scene = field(default_factory=lambda: Scene(arrivals=40))
 
     @property
     def made(self) -> Any:
@@ -86,7 +86,7 @@ class Bench:
 
 
 def selection_runs(bench: Bench) -> None:
-    """Some sixty uploads, and everybody who can be started is."""
+    """Some forty uploads, and everybody who can be started is."""
     made, _ = bench.observed
     if made.error is not None:
         raise Failed(told(made.error))

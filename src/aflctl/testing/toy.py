@@ -147,7 +147,7 @@ def setup(scene: Scene) -> Setup:
     of, divided = task_of(scene), data(scene.clients, scene.modal)
     names = tuple(m.name for m in divided.spec.modalities)
     return Setup(
-        of.layout, of.init, divided.samples, min(scene.concurrency, scene.clients), scene.local, of.modules,
+        of.layout, of.init.clone(), divided.samples, min(scene.concurrency, scene.clients), scene.local, of.modules,
         lambda client: owns(scene.modal, client), of.buffer_layout, of.flops, names if len(names) > 1 else (),
     )  # fmt: skip
 

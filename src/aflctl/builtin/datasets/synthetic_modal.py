@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from math import erf, sqrt
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from aflctl.api import Dataset, DataSpec, Modality, Samples, Source
+
+Strength = Annotated[float, Field(ge=0, le=100)]
 
 
 def _phi(z: float) -> float:
@@ -28,7 +30,7 @@ class SyntheticModal(Dataset):
     """
 
     rule: Literal["sum", "product"] = Field("sum", description="how the class follows from the modalities")
-    strength: tuple[float, float] = Field((1.0, 1.5), description="s_1 and s_2, distance of the means from 0")
+    strength: tuple[Strength, Strength] = Field((1.0, 1.5), description="s_1 and s_2, distance of the means from 0")
     features: int = Field(8, ge=1, le=10_000, description="length of each modality's input")
     train_samples: int = Field(4000, ge=2, description="size of the training set")
     test_samples: int = Field(4000, ge=2, description="size of the test set")
