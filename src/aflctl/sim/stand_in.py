@@ -71,23 +71,29 @@ class StandIn:
         self.patient = False
         self._stats = losses(top)
         self._order: Assignment | None = None
-        self._weight = (0, 0)
+        self._loads: dict[int, Load] = {}
         self._n = getattr(samples, "data", samples)  # an array's memory: indexing gives plain integers
 
     def submit(self, task: int, client: int, nth: int, order: Assignment, version: int) -> Load:
         """A client is sent `order`."""
-        n, local = int(self._n[client]), self.local
+        n = int(self._n[client])
+        if order is not self._order:  # one assignment may go to many
+            self._order, self._loads = order, {}
+            if order.patience is not None:
+                self.patient = True
+        load = self._loads.get(n)
+        if load is None:
+            load = self._loads[n] = self._load(client, n, order)
+        self.open[task] = Task(client, order, load.steps, load.per_epoch, version)
+        return load
+
+    def _load(self, client: int, n: int, order: Assignment) -> Load:
         if n == 0:
             raise HookFailed(f"client {client} has no training samples and cannot be sent a task")
+        local = self.local
         per_epoch = -(-n // local.batch_size)
         steps = order.steps or (None if order.epochs else local.steps) or (order.epochs or local.epochs) * per_epoch
-        if order.patience is not None:
-            self.patient = True
-        self.open[task] = Task(client, order, steps, per_epoch, version)
-        if order is not self._order:  # one assignment may go to many
-            self._order, self._weight = order, self.vectors.weigh(order, client, steps)
-        down, up = self._weight
-        return Load(steps, per_epoch, n, local.batch_size, down, up)
+        return Load(steps, per_epoch, n, local.batch_size, *self.vectors.weigh(order, client, steps))
 
     def launch(self, task: int, due: int) -> None:
         """The task will arrive."""

@@ -60,7 +60,7 @@ class FedBuff(Algorithm[BufferState]):
 
     def _add(self, state: BufferState, update: Update, weight: float, fleet: Fleet) -> Step[BufferState]:
         state.acc.add_(update.delta, alpha=weight)
-        state = replace(state, total=state.total + self._base(update), got=state.got + 1)
+        state = BufferState(state.w, state.acc, state.opt, state.total + self._base(update), state.got + 1)
         if self._full(state, fleet):
             return replace(self._flush(state), weight=weight)
         return Step(state, weight=weight)
