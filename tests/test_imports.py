@@ -21,7 +21,8 @@ ALLOWED: dict[str, set[str]] = {
     "rules": BOTTOM,
     "sources": set(),
     "data": BOTTOM,
-    "testing": BOTTOM | {"rules", "plugins", "seam", "sim", "train", "runs", "engine", "data"},  # drives a method by hand
+    # drives a method by hand
+    "testing": BOTTOM | {"rules", "plugins", "seam", "sim", "train", "runs", "engine", "data"},
     "scaffold": BOTTOM | {"plugins"},
     "plugins": BOTTOM | {"sources"},
     "config": BOTTOM | {"plugins", "sources"},

@@ -154,7 +154,7 @@ class Registry:
         return _checked(kind, target, title)
 
     def source_hash(self, kind: str, name: str, base: Path | None = None) -> str:
-        """sha256 of a plug-in's source: its file if it is local; if it is ours, also what it imports from its own folder;
+        """sha256 of a plug-in's source: its file if it is local; ours, also what it imports from its own folder;
         else its whole package. Imports nothing.
         """
         if is_local(name):

@@ -49,9 +49,12 @@ def test_mean_staleness_and_shares_of_the_three_devices(tmp_path: Path) -> None:
 def test_a_buffer_divides_it(buffer: int, tmp_path: Path) -> None:
     algorithm = {"name": "fedbuff", "buffer_size": buffer}
     document = plan(three(algorithm, 12_000), runs_dir=tmp_path, host=False).document
+    # over all updates the law is exact; for one device it holds on average over the phase between its tasks and the
+    # flushes, which three clocks in the ratio 16 : 29 : 186 do not run through evenly
+    assert document["staleness"]["mean"] == pytest.approx(2 / buffer, rel=2e-3)
     for device in FACTORS:
         mean = document["staleness"]["by_device"][device]["mean"]
-        assert mean == pytest.approx(STALENESS[device] / buffer, rel=0.02)
+        assert mean == pytest.approx(STALENESS[device] / buffer, rel=0.06)
 
 
 def test_times_are_in_the_ratio_of_the_factors(tmp_path: Path) -> None:
