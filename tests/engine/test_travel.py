@@ -149,3 +149,12 @@ def test_an_interrupted_run_is_repeated_from_its_own_directory(tmp_path: Path) -
     assert again.fresh
     assert again.path == first.path
     assert again.summary["digests"] == first.summary["digests"]
+
+
+@pytest.mark.parametrize("kind", ["parts", "clients"])
+def test_a_plan_carries_the_identity_of_its_run(tmp_path: Path, kind: str) -> None:
+    from aflctl.engine.planning import plan
+
+    file = config(folder_of_files(tmp_path / "home"), FLEETS[kind])
+    planned = plan(file, runs_dir=tmp_path / "runs", host=False)
+    assert planned.document["identity"] == aflctl.run(file, runs_dir=tmp_path / "runs").summary["identity"]

@@ -123,15 +123,17 @@ def _plan(
     from aflctl.engine.forecast import describe, store
     from aflctl.engine.host_time import Company, estimate
     from aflctl.engine.rehearsal import Scene
+    from aflctl.engine.travel import gather
 
     started = time.perf_counter()
-    data = federate(plan, data_folder())
+    data, luggage = federate(plan, data_folder()), gather(plan, base)
     prints = {
-        "config": plan.digest,
+        "config": luggage.plan.digest,
         "code": provenance.code_fingerprint(__version__, plan.source_hashes),
         "data": data.fingerprint,
+        "fleet": luggage.fleet,
     }
-    identity = provenance.identity(prints["config"], prints["code"], prints["data"])
+    identity = provenance.identity(*prints.values())
     path = root / FOLDER / f"{plan.label}-{identity[:8]}"
     scene = Scene.of(plan, data, base)
     company = Company(plan, scene) if host else None
