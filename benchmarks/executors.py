@@ -1,6 +1,6 @@
 """Executors against bare torch loops and against each other; ratios are taken in turns in one process.
 
-    python benchmarks/executors.py [--repeats 5] [--gpu]
+python benchmarks/executors.py [--repeats 5] [--gpu]
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The machine's floor: matrix products of the models' shapes, one thread, so that other numbers can be read as shares.
 
-    python benchmarks/floor.py
+python benchmarks/floor.py
 """
 
 from __future__ import annotations

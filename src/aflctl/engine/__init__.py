@@ -19,10 +19,10 @@ from aflctl.runs.atomic import disk
 from aflctl.runs.rundir import RunDir, read_json
 
 if TYPE_CHECKING:
-    from aflctl.engine.tracking import Trackers
     from aflctl.engine.build import Experiment
     from aflctl.engine.drive import Progress
     from aflctl.engine.opened import Opened
+    from aflctl.engine.tracking import Trackers
 
 RUNS_DIR = "runs"
 
@@ -189,7 +189,10 @@ def _execute(
             restore(x, driver, saved)
         trackers.begin(rundir.path, driver.rows, rundir.log)
         keeper = Keeper(
-            rundir.file(FOLDER), plan.config.checkpoint, lambda: snapshot(x, driver, recorder), lambda: x.loop.state,
+            rundir.file(FOLDER),
+            plan.config.checkpoint,
+            lambda: snapshot(x, driver, recorder),
+            lambda: x.loop.state,
             lambda: 4 * x.task.size * (3 * len(x.loop.tickets) + 8),
         )
         driver.keeper, driver.shelves = keeper, shelves
@@ -261,9 +264,7 @@ def _left(plan: Plan, rundir: RunDir) -> tuple[dict[str, Any] | None, str]:
     if not folder.is_dir():
         return None, f"an earlier attempt was {rundir.before} before its first checkpoint: starting from the beginning"
     try:
-        saved = checkpoint.load(
-            folder, types_of(plan), lambda state: unfit(state, rundir.path, plan.config.engine)
-        )
+        saved = checkpoint.load(folder, types_of(plan), lambda state: unfit(state, rundir.path, plan.config.engine))
     except AflctlError as error:
         return (
             None,
