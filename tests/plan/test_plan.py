@@ -41,6 +41,7 @@ def test_rows_are_those_of_the_run(tiny: dict[str, Any], tmp_path: Path) -> None
     config = {**tiny, "algorithm": {"name": "fedbuff", "buffer_size": 4}}
     planned = plan(config, runs_dir=tmp_path, host=False, rows=True).path
     trained = run(config, runs_dir=tmp_path).path
+    assert trained.name == planned.name
     for name in ("updates", "clients", "staleness"):
         mine, theirs = read_rows(planned / f"{name}.csv"), read_rows(trained / f"{name}.csv")
         assert list(mine) == list(theirs)
