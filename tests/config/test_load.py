@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -416,18 +415,11 @@ def test_a_message_is_an_aflctl_error_with_exit_code_2(write) -> None:
 
 
 @pytest.mark.cli
-def test_a_mistake_costs_less_than_a_second_and_no_torch(write) -> None:
+def test_a_mistake_loads_neither_torch_nor_numpy(write) -> None:
     code = (
         "import sys; from aflctl.config.load import load\n"
         "try: load(sys.argv[1])\nexcept Exception as e: print(len(e.problems))\n"
         "print(*{m.split('.')[0] for m in sys.modules} & {'torch', 'numpy', 'scipy', 'sklearn'})"
     )
-    best = float("inf")
-    for _ in range(5):
-        begin = time.perf_counter()
-        done = subprocess.run([sys.executable, "-c", code, write(ALL_AT_ONCE)], capture_output=True, text=True)
-        best = min(best, time.perf_counter() - begin)
-        assert done.stdout.split() == ["18"], done.stderr
-        if best < 1:
-            break
-    assert best < 1
+    done = subprocess.run([sys.executable, "-c", code, write(ALL_AT_ONCE)], capture_output=True, text=True)
+    assert done.stdout.split() == ["18"], done.stderr
