@@ -25,10 +25,22 @@ def test_everything_is_there(tmp_path: Path, fabricate: Fabricate) -> None:
     assert run.summary["final"]["update"] == 60
     assert run.provenance["seeds"] == {"seed": 0}
     assert run.exit == {}
-    assert list(run.metrics["update"]) == [0, 20, 40, 60]
-    assert len(run.updates) == run.summary["totals"]["updates"] + run.summary["totals"]["lost"]
-    assert len(run.clients) == run.summary["participation"]["took_part"]
-    assert run.staleness[run.staleness["cause"] == "all"]["count"].sum() == 2 * 60  # in all, and by device
+    assert run.columns("metrics")["update"] == [0, 20, 40, 60]
+    updates, clients, histogram = (run.columns(name) for name in ("updates", "clients", "staleness"))
+    assert len(updates["task"]) == run.summary["totals"]["updates"] + run.summary["totals"]["lost"]
+    assert len(clients["client"]) == run.summary["participation"]["took_part"]
+    counted = [n for cause, n in zip(histogram["cause"], histogram["count"]) if cause == "all"]
+    assert sum(counted) == 2 * 60  # in all, and by device
+
+
+def test_tables_are_data_frames_where_pandas_is(tmp_path: Path, fabricate: Fabricate) -> None:
+    pandas = pytest.importorskip("pandas")
+    run = load_run(fabricate(tmp_path, updates=60))
+    for name in ("metrics", "updates", "clients", "staleness"):
+        frame = getattr(run, name)
+        assert isinstance(frame, pandas.DataFrame)
+        assert list(frame) == list(run.columns(name))
+    assert run.metrics["update"].tolist() == run.columns("metrics")["update"]
 
 
 def test_without_pandas_tables_are_columns(

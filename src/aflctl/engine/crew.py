@@ -192,7 +192,8 @@ class Crew:
 def _work(pipe: connection.Connection, root: str, rerun: bool, output: str) -> None:
     """Takes runs until there are no more."""
     os.setsid()
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in SIGNALS:  # also while a run loads or reports, when no keeper listens: its lock must not stay behind
+        signal.signal(number, signal.default_int_handler)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     threading.Thread(target=_watch, daemon=True).start()
     log = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)

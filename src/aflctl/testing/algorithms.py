@@ -33,7 +33,7 @@ WILD = 8
 
 
 def runs(bench: Bench) -> None:
-    """Some forty uploads with drop-outs, offline windows and stale clients, without an error."""
+    """Some thirty uploads with drop-outs, offline windows and stale clients, without an error."""
     if bench.base.error is not None:
         raise Failed(told(bench.base.error))
     if bench.base.books.broken:
@@ -255,7 +255,7 @@ def hyperparameters_matter(bench: Bench) -> None:
         raise Skipped("it has no parameters of its own")
     bench.sound  # noqa: B018
     again, cls, crashed = bench.again, bench.cls, list[str]()
-    brief, short = replace(bench.scene, arrivals=12), replace(bench.scene, arrivals=32)
+    brief, short = replace(bench.scene, arrivals=12), replace(bench.scene, arrivals=28)
     other = replace(bench.scene, arrivals=24, seed=1)
     eager = replace(short, local=Local(epochs=5, batch_size=4, lr=1.0), arrivals=24)
     alone = replace(short, concurrency=1)

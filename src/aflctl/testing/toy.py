@@ -46,7 +46,7 @@ class Scene:
     clients: int = 24
     concurrency: int = 6
     weather: Weather = "rough"
-    arrivals: int = 40
+    arrivals: int = 32
     events: int = 800
     local: Local = field(default_factory=lambda: Local(epochs=2, batch_size=4, lr=0.1))
     flat: bool = False
