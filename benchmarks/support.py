@@ -1,6 +1,6 @@
 """Which method runs with which personalization, modality setting and executor: found by running every cell.
 
-    python benchmarks/support.py [--write docs/support-matrix.md] [--only fedasync,fedbuff]
+    python benchmarks/support.py [--write docs/reference/support-matrix.md] [--only fedasync,fedbuff]
 
 A cell is a run of a dozen updates on tiny data, with the test of every client at the end. It is `yes` where the run
 ends, and a number where it is refused; the reasons stand below the tables.
@@ -146,8 +146,9 @@ def written(found: dict[str, dict[tuple[str, str], str]]) -> str:
     lines = [
         "# What runs with what",
         "",
-        "Made by `python benchmarks/support.py --write docs/support-matrix.md`: every cell was run for a dozen updates",
-        "on tiny data, the test of every client included. `yes` = it ran, a number = refused, for the reason below.",
+        "Made by `python benchmarks/support.py --write docs/reference/support-matrix.md`: every cell was run for a",
+        "dozen updates on tiny data, the test of every client included. `yes` = it ran, a number = refused, for the",
+        "reason below.",
         "`fedbn` keeps GroupNorm layers private here; `blocks` always has two modalities. Tests run the cells again.",
     ]
     for title, cells in found.items():

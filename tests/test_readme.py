@@ -40,7 +40,7 @@ COMMANDS = [
 ]
 # What changes an environment, or is this very test run, is not repeated here; who does it instead is checked below.
 ELSEWHERE = ("make run", "make test", "pip install .", "pip install ./plugins/aflctl-fedstale", "python -m pytest")
-PAGES = ["README.md", "CONTRIBUTING.md", *sorted(f"docs/{p.name}" for p in ROOT.glob("docs/*.md"))]
+PAGES = ["README.md", "CONTRIBUTING.md", *sorted(p.relative_to(ROOT).as_posix() for p in ROOT.rglob("docs/**/*.md"))]
 HERE = [c for c in COMMANDS if c not in ELSEWHERE]
 
 

@@ -1,4 +1,4 @@
-"""docs/datasets.md is true: every model that it names for a dataset is run on it, every other one refuses it."""
+"""docs/reference/datasets.md is true: a model that it names for a dataset is run on it, every other one refuses it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from aflctl.errors import UserError
 from aflctl.plugins import registry
 from builtin.raw_sets import all_sets, prepare_all
 
-DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "datasets.md"
+DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "reference" / "datasets.md"
 BEGIN, END = "<!-- made by tests/builtin/test_matrix.py: facts -->", "<!-- end -->"
 WRITE = "AFLCTL_WRITE_DOCS=1 python -m pytest tests/builtin/test_matrix.py"
 

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.mark.parametrize("kind", [*BASES, "profiles"])
 def test_every_check_is_described(kind: str) -> None:
-    text = (ROOT / "docs" / "plugin-kit.md").read_text()
+    text = (ROOT / "docs" / "reference" / "plugin-kit.md").read_text()
     found = registry().entries(kind) if kind != "profiles" else []
     target = registry().load(kind, found[0].name) if found else ROOT / "profiles"
     for check in checks_of(target):

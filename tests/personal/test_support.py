@@ -25,7 +25,7 @@ def claimed() -> dict[str, dict[tuple[str, str], str]]:
     """title -> (row, column) -> what the page says."""
     found: dict[str, dict[tuple[str, str], str]] = {}
     title, columns = "", []
-    for line in (ROOT / "docs" / "support-matrix.md").read_text().splitlines():
+    for line in (ROOT / "docs" / "reference" / "support-matrix.md").read_text().splitlines():
         if line.startswith("## "):
             title, columns = line[3:], []
         elif line.startswith("| ") and title:

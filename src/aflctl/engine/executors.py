@@ -49,9 +49,9 @@ def place(name: str) -> torch.device:
 def choose(engine: Engine, model: Model, kit: Kit, flops: float, concurrency: int) -> tuple[Executor, dict[str, Any]]:
     """(the executor, what was picked and why).
 
-    The rule for `auto`, measured on two cores (docs/performance.md): with at least 4 tasks in flight, a model that
-    stacks and less than 30 MFLOP a step, `stacked`; else from 15 MFLOP a step and two cores on, `workers`; else
-    `serial`.
+    The rule for `auto`, measured on two cores (docs/explanation/performance.md): with at least 4 tasks in flight, a
+    model that stacks and less than 30 MFLOP a step, `stacked`; else from 15 MFLOP a step and two cores on, `workers`;
+    else `serial`.
     """
     name, step = engine.executor, 3 * flops * kit.local.batch_size / 1e6
     stacks = model.stacks and not kit.task.random and not kit.task.buffers.numel()

@@ -7,7 +7,7 @@
 
 Each check runs the plug-in on a toy federation, through the real loop and the real trainer, in well under a second.
 `check_algorithm(FedMine)` and its siblings return a list of results instead; `aflctl plugin check` prints them.
-Loads torch only when a check is made. docs/plugin-kit.md says what each check asserts.
+Loads torch only when a check is made. docs/reference/plugin-kit.md says what each check asserts.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """K jobs at once on K cores, each begun as soon as its task is dispatched.
 
 Threads, not processes: torch holds Python's lock only between its operations, so two threads reach the joint speed of
-two processes on models whose step takes a millisecond or more (see docs/performance.md), and they share every tensor.
-Each job runs the reference code on one intra-op thread with its thread's own model, so the bits are those of `serial`.
+two processes on models whose step takes a millisecond or more (see docs/explanation/performance.md), and they
+share every tensor. Each job runs the reference code on one intra-op thread with its thread's own model, so the
+bits are those of `serial`.
 """
 
 from __future__ import annotations
