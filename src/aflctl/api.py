@@ -334,9 +334,10 @@ class Algorithm(Plugin, Generic[S]):
     """A federated method: its fields are its hyper-parameters, its state `S` is a frozen dataclass of plain data.
 
     `S` may hold tensors, numbers, strings, tuples, dicts, frozensets and `ClientTable`s. Tensors ever put into an
-    `Assignment` or returned by `params` are immutable for ever; all other state tensors are donated to the hook that
-    receives them and may be updated in place. Client hooks are pure, may branch on which names are there but never on a
-    tensor's value, and run alone or stacked over a new leading axis without knowing it.
+    `Assignment` or returned by `params` are immutable for ever; all other tensors, dicts and tables
+    of the state are donated to the hook that receives it and may be updated in place. Client hooks are pure, may branch
+    on which names are there but never on a tensor's value, and run alone or stacked over a new leading axis without
+    knowing it.
 
     `own_buffers` names the running statistics (`Setup.buffers`) that stay with each client.
     """

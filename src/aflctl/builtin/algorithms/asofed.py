@@ -68,8 +68,8 @@ class AsoFed(Algorithm[AsoState]):
             rect = w[start:stop].view(rows, -1)
             rect.mul_(rect.abs().softmax(dim=1))
         tasks, seconds = state.delays.get(update.client, (0, 0.0))
-        took = {update.client: (tasks + 1, seconds + update.arrived_at - update.sent_at)}
-        return Step(replace(state, w=w, delays={**state.delays, **took}), advanced=True, weight=share)
+        state.delays[update.client] = (tasks + 1, seconds + update.arrived_at - update.sent_at)
+        return Step(replace(state, w=w), advanced=True, weight=share)
 
     # ---- client ----
     def memory(self, setup: Setup) -> dict[str, Tensor]:

@@ -56,5 +56,5 @@ class AsyncFedEd(Algorithm[EdState]):
         gamma = float((state.w - update.sent["w"]).norm()) / length
         a = self.lam / (gamma + self.eps)
         k = state.steps.get(update.client, self.steps) + floor((self.gamma_bar - gamma) * self.kappa)
-        w = state.w.add(update.delta, alpha=a)
-        return Step(EdState(w, {**state.steps, update.client: max(1, k)}), advanced=True, weight=a)
+        state.steps[update.client] = max(1, k)
+        return Step(EdState(state.w.add(update.delta, alpha=a), state.steps), advanced=True, weight=a)

@@ -46,5 +46,5 @@ class Daafl(Algorithm[DaaflState]):
         c, p = update.client, fleet.samples[update.client] / fleet.total_samples
         had = state.given.get(c, 0.0)
         alpha = min(1.0, max(0.0, p * (fleet.version + 1) * self.mean_mix - had))
-        w = state.w.lerp(update.model, alpha)
-        return Step(DaaflState(w, {**state.given, c: had + alpha}), advanced=True, weight=alpha)
+        state.given[c] = had + alpha
+        return Step(DaaflState(state.w.lerp(update.model, alpha), state.given), advanced=True, weight=alpha)

@@ -83,7 +83,7 @@ class Forootani(FedAvg):
 
     def receive(self, state: RoundState, update: Update, fleet: Fleet) -> Step[RoundState]:
         assert isinstance(state, AflState)
-        state = replace(state, lags={**state.lags, update.client: update.staleness})
+        state.lags[update.client] = update.staleness
         n = float(update.samples) if self.weighting == "samples" else fleet.total_samples / fleet.clients
         weight = n / (1 + self.beta * update.staleness)
         if self.variant == "immediate":

@@ -89,14 +89,13 @@ class Pisces(Algorithm[PiscesState]):
     def receive(self, state: PiscesState, update: Update, fleet: Fleet) -> Step[PiscesState]:
         c, n, loss = update.client, update.samples, update.stats["first_loss_sq"] ** 0.5
         weight, lags = n * self.staleness(update.staleness), state.heard.get(c, (0.0, 0.0, ()))[2]
-        now = (
+        state.heard[c] = (
             n * loss if isfinite(loss) else 0.0,
             update.arrived_at - update.sent_at,
             (*lags, update.staleness)[-self.window :],
         )
         state.acc.add_(update.model - state.w, alpha=weight)
-        state = replace(state, total=state.total + n, heard={**state.heard, c: now})
-        return replace(self.tick(state, fleet), weight=weight)
+        return replace(self.tick(replace(state, total=state.total + n), fleet), weight=weight)
 
     def lost(self, state: PiscesState, lost: Lost, fleet: Fleet) -> Step[PiscesState]:
         known = state.tried if lost.client in state.heard else state.tried - {lost.client}

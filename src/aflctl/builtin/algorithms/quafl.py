@@ -81,8 +81,8 @@ class Quafl(Algorithm[QuaflState]):
 
     def receive(self, state: QuaflState, update: Update, fleet: Fleet) -> Step[QuaflState]:
         state.acc.add_(self._sent(update.up["w"], state.w))
-        seen = {**state.seen_s, update.client: fleet.now}
-        return replace(self._close(replace(state, seen_s=seen, got=state.got + 1), fleet), weight=1.0)
+        state.seen_s[update.client] = fleet.now
+        return replace(self._close(replace(state, got=state.got + 1), fleet), weight=1.0)
 
     def lost(self, state: QuaflState, lost: Lost, fleet: Fleet) -> Step[QuaflState]:
         return self._close(state, fleet)

@@ -73,10 +73,12 @@ class Ringleader(Algorithm[RingleaderState]):
 
     def receive(self, state: RingleaderState, update: Update, fleet: Fleet) -> Step[RingleaderState]:
         c, n = update.client, fleet.clients
-        state = replace(state, held={**state.held, c: update.version}, give=state.give - {c})
+        state.held[c] = update.version
+        state = replace(state, give=state.give - {c})
         if c in state.served:
-            return Step(replace(state, after=self._put(state.after, update, n)), weight=1 / n)
-        state = replace(state, now=self._put(state.now, update, n))
+            self._put(state.after, update, n)
+            return Step(state, weight=1 / n)
+        self._put(state.now, update, n)
         if not state.served and len(state.now.count) < n:
             return Step(state, weight=1 / n)
         w, served = state.w.add(state.now.acc, alpha=self.lr), state.served | {c}
@@ -91,12 +93,12 @@ class Ringleader(Algorithm[RingleaderState]):
     def _empty(self, w: Tensor) -> Gathered:
         return Gathered(ClientTable(w.new_zeros(w.shape)), w.new_zeros(w.shape))
 
-    def _put(self, table: Gathered, update: Update, n: int) -> Gathered:
+    def _put(self, table: Gathered, update: Update, n: int) -> None:
         c, count = update.client, table.count.get(update.client, 0) + 1
         move = (update.up["delta"] - table.mean[c]) / count
         table.mean[c] = table.mean[c] + move
         table.acc.add_(move, alpha=1 / n)
-        return replace(table, count={**table.count, c: count})
+        table.count[c] = count
 
     # ---- client: it remembers the model it holds ----
     def memory(self, setup: Setup) -> dict[str, Tensor]:

@@ -73,7 +73,8 @@ class Safa(Algorithm[SafaState]):
 
     def receive(self, state: SafaState, update: Update, fleet: Fleet) -> Step[SafaState]:
         c, item = update.client, ((update.client, update.model),)
-        state = replace(state, base={**state.base, c: update.version}, synced=state.synced | {c})
+        state.base[c] = update.version
+        state = replace(state, synced=state.synced | {c})
         if c in state.before:
             state = replace(state, extra=state.extra + item)
         else:
