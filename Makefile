@@ -1,6 +1,7 @@
 # make run    the default experiment, in an environment of its own
 # make test   the tests, in the same environment
 # make check  what CI checks besides the tests: ruff and mypy
+# make docs   the documentation site, strictly, into site/
 # make clean  removes the environment
 
 VENV   ?= .venv
@@ -9,7 +10,7 @@ PYTHON ?= $(shell for p in python3 python3.12 python3.11 python; do \
             if "$$p" -c '$(ACCEPT)' >/dev/null 2>&1; then echo "$$p"; break; fi; done)
 BIN    := $(VENV)/bin
 
-.PHONY: run test check clean python
+.PHONY: run test check docs clean python
 
 run: $(VENV)/.installed
 	$(BIN)/aflctl run
@@ -22,12 +23,20 @@ check: $(VENV)/.installed-test
 	$(BIN)/ruff check
 	$(BIN)/mypy
 
+docs: $(VENV)/.installed-docs
+	$(BIN)/python docs/generate.py
+	$(BIN)/mkdocs build --strict
+
 $(VENV)/.installed: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
 	@touch $@
 
 $(VENV)/.installed-test: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
+	@touch $(VENV)/.installed $@
+
+$(VENV)/.installed-docs: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docs]'
 	@touch $(VENV)/.installed $@
 
 $(BIN)/python: | python

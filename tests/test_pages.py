@@ -1,0 +1,162 @@
+"""README and docs are true: their files are written, their commands run, their configurations executed, in order."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shutil
+import subprocess
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+import yaml
+
+from aflctl.cli.app import app
+from pages import ROOT, Block, Shell, blocks, outside_blocks, pages
+
+pytestmark = pytest.mark.cli
+
+NAMES = [page.relative_to(ROOT).as_posix() for page in pages()]
+LINKED = [*NAMES, "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "plugins/aflctl-fedstale/README.md"]
+STORY = [name for name in NAMES if any(b.language in ("sh", "console", "yaml", "python") for b in blocks(ROOT / name))]
+FEW = """--set 'stop={"updates": 4}' --set 'evaluate.every={"updates": 4}' --quiet --runs-dir blocks"""
+
+
+@pytest.fixture(scope="module")
+def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
+    shell = Shell(tmp_path_factory.mktemp("shell"))
+    yield shell
+    shell.close()
+
+
+# ---- what is shown works ----
+
+
+@pytest.mark.parametrize("page", STORY)
+def test_what_a_page_shows_works(page: str, shell: Shell, tmp_path: Path) -> None:
+    (tmp_path / "plugins").symlink_to(ROOT / "plugins")  # what the README's reader has beside it
+    for block in blocks(ROOT / page):
+        if block.skipped is None:
+            tell(block, page, shell, tmp_path)
+
+
+def tell(block: Block, page: str, shell: Shell, folder: Path) -> None:
+    """Does what one block says."""
+    at = f"{page}:{block.line}"
+    if block.file:
+        file = folder / block.file
+        file.parent.mkdir(parents=True, exist_ok=True)
+        _, _, rest = block.text.partition("\n")
+        file.write_text(rest if file.suffix in (".csv", ".json") else block.text)
+        return
+    for command in block.commands:
+        done = shell.command(command, folder)
+        assert done.returncode == block.code, f"{at}: {command}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+        assert (done.stdout + done.stderr).strip() or ">" in command or "pip" in command, f"{at}: {command}: no word"
+    if block.language == "yaml":
+        file = folder / f"line-{block.line}.yaml"
+        file.write_text(block.text)
+        done = shell.command(f"aflctl run {file.name} {FEW}", folder)
+        assert done.returncode == block.code, f"{at}:\n{block.text}\n{done.stderr[-4000:]}"
+    elif block.language == "python":
+        done = shell.program(block.text, folder)
+        assert done.returncode == block.code, f"{at}:\n{block.text}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+    elif block.language == "toml":
+        tomllib.loads(block.text)
+
+
+@pytest.mark.parametrize("page", STORY)
+def test_files_of_a_page_are_used(page: str) -> None:
+    """A configuration that is shown as a file is one that a command of the page runs."""
+    shown = blocks(ROOT / page)
+    commands = "\n".join([*(c for b in shown for c in b.commands), *(b.text for b in shown if b.language != "sh")])
+    files = [b.file for b in shown if b.file and b.skipped is None]
+    assert [f for f in files if commands.count(Path(f).stem) < 2] == []
+
+
+@pytest.mark.parametrize("page", NAMES)
+def test_nothing_escapes_execution(page: str) -> None:
+    """Commands stand in blocks that say so; a block that is not executed says why."""
+    plain = [b.line for b in blocks(ROOT / page) if not b.language and re.search(r"^\s*(aflctl|pip) ", b.text, re.M)]
+    indented = re.findall(r"^(?:\n|\A)((?: {4}|\t)(?:aflctl|pip|python) .*)$", outside_blocks(ROOT / page), re.M)
+    assert (plain, indented) == ([], [])
+    assert [b.line for b in blocks(ROOT / page) if b.skipped is not None and len(b.skipped) < 8] == []
+
+
+# ---- what is mentioned exists ----
+
+
+def known_options(words: list[str]) -> set[str] | None:
+    """Options of the command that the words begin with; None where there is no such command."""
+    command: Any = typer.main.get_command(app)
+    for word in words:
+        inner = getattr(command, "commands", None)
+        if inner is None:
+            break
+        if word not in inner:
+            return None
+        command = inner[word]
+    return {name for p in command.params for name in [*p.opts, *p.secondary_opts]} | {"--help", "-h", "--version"}
+
+
+@pytest.mark.parametrize("page", LINKED)
+def test_commands_in_the_text_exist(page: str) -> None:
+    text = (ROOT / page).read_text()
+    wrong = []
+    for mention in re.findall(r"\baflctl ((?:[a-z]+ ?)+[^`|\n]*)`", text):
+        words = [w for w in mention.split("#")[0].split() if w]
+        options = known_options([w for w in words if not w.startswith("-")])
+        used = {w.partition("=")[0] for w in words if re.match(r"--?[a-z]", w)}
+        if options is None or used - options:
+            wrong.append(mention)
+    assert wrong == []
+
+
+@pytest.mark.parametrize("page", LINKED)
+def test_links_lead_somewhere(page: str) -> None:
+    file = ROOT / page
+    targets = re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", file.read_text())
+    assert [t for t in targets if not (file.parent / t).exists()] == []
+
+
+def test_every_page_is_in_the_contents() -> None:
+    text = (ROOT / "mkdocs.yml").read_text()
+    listed = set(re.findall(r": (\S+\.md)$", yaml.safe_dump(yaml.safe_load(text)["nav"], width=1000), re.M))
+    assert listed == {name.removeprefix("docs/") for name in NAMES if name != "README.md"}
+
+
+def test_made_pages_are_current() -> None:
+    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    made = module.pages()
+    stale = [name for name, text in made.items() if (ROOT / "docs" / "reference" / name).read_text() != text]
+    assert stale == [], "run: python docs/generate.py"
+
+
+# ---- what the README says of make and of the tests ----
+
+
+def recipe(target: str) -> list[str]:
+    done = subprocess.run(["make", "-n", target], cwd=ROOT, check=True, capture_output=True, text=True)
+    return [line.strip().removeprefix(".venv/") for line in done.stdout.splitlines()]
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="no make")
+def test_make_does_what_the_readme_says() -> None:
+    assert "bin/aflctl run" in recipe("run")
+    assert "bin/python -m pytest" in recipe("test")
+    assert "bin/mkdocs build --strict" in recipe("docs")
+
+
+def test_ci_installs_tests_and_builds_as_the_readme_says() -> None:
+    script = (ROOT / ".ci" / "run").read_text()
+    assert "pip install --quiet '.[test,docs]'" in script
+    assert "\npython -m pytest" in script
+    assert re.search(r"mkdocs\" build .*--strict", script)
