@@ -1,6 +1,6 @@
 """Every method on real digits: Dirichlet 0.5, 60 clients, the poster's fleet, the defaults of its paper.
 
-    python benchmarks/learn.py [--seeds 1] [--only fedbuff fadas] > docs/benchmarks/learn.md
+    python benchmarks/learn.py [--seeds 1] [--only fedbuff fadas]      prints the table of docs/benchmarks/learn.md
 
 A constant model reaches 10 %. Where a method's unit of work is not the others' (one gradient, one poll, one pass over
 all data), it gets its own length; the column "settings" says what differs from the preset `quickstart`.

@@ -120,7 +120,9 @@ Wrappers around a method: [how to use them](../how-to/personalization.md), and
 def plain(text: str) -> str:
     """Text that Markdown would take for markup, so that it shows as it is; code in backticks stays code."""
     parts = re.split(r"(`[^`]*`)", text)
-    return "".join(p if p.startswith("`") else re.sub(r"([*<\[\]_|\\])", r"\\\1", p) for p in parts)
+    return "".join(
+        p if p.startswith("`") else re.sub(r"([*\[\]_|\\])", r"\\\1", p).replace("<", "&lt;") for p in parts
+    )
 
 
 def cell(value: Any) -> str:

@@ -96,19 +96,19 @@ def shape(spec: DataSpec) -> str:
 
 
 def facts() -> list[str]:
-    """The rows of the first table: what, download, licence, natural clients, how to get it."""
-    rows = ["| dataset | what | download | licence | natural clients | how to get it |", "|---|---|---|---|---|---|"]
+    """The rows of the first table: what, download, licence, natural clients, where the files come from."""
+    rows = ["| dataset | what | download | licence | natural clients | files |", "|---|---|---|---|---|---|"]
     known = catalog()
     for entry in (e for e in registry().entries("datasets") if e.distribution == "aflctl"):
         listing = known.get(entry.name)
         if listing is None:
-            rows.append(f"| `{entry.name}` | {entry.summary} | none | - | - | nothing to do |")
+            rows.append(f"| `{entry.name}` | {entry.summary} | none | - | - | none |")
             continue
         can_fetch = any(file.urls for file in listing.files)
         size = f"{listing.bytes / 1e6:.0f} MB" if listing.bytes >= 1e6 else "not published"
-        how = f"`aflctl data prepare {entry.name}`"
+        how = "`prepare`"
         if not can_fetch:
-            how, size = f"by hand from {listing.homepage}, then {how}", "by hand"
+            how, size = f"by hand from [there]({listing.homepage}), then {how}", "by hand"
         rows.append(f"| `{entry.name}` | {listing.title} | {size} | {listing.licence} | {listing.natural} | {how} |")
     return rows
 
