@@ -87,6 +87,50 @@ def test_nothing_escapes_execution(page: str) -> None:
     assert [b.line for b in blocks(ROOT / page) if b.skipped is not None and len(b.skipped) < 8] == []
 
 
+# ---- the means themselves ----
+
+
+def test_a_page_is_read_as_it_is_written(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(
+        "# T\n\n```sh\naflctl run x && \\\n  true   # why\n# a comment\n```\n\n"
+        "<!-- not executed: needs a GPU -->\n```console\n$ aflctl list\nname\n```\n\n"
+        "<!-- exit 2: a mistake -->\n```sh\naflctl run y\n```\n\n- list\n\n"
+        "    ```yaml\n    # a.yaml\n    seed: 1\n    ```\n"
+    )
+    first, second, third, fourth = blocks(page)
+    assert (first.line, first.commands, first.skipped, first.code) == (3, ["aflctl run x &&    true   # why"], None, 0)
+    assert (second.commands, second.skipped) == (["aflctl list"], "needs a GPU")
+    assert (third.skipped, third.code) == (None, 2)
+    assert (fourth.language, fourth.file, fourth.text) == ("yaml", "a.yaml", "# a.yaml\nseed: 1\n")
+    assert outside_blocks(page).count("aflctl") == 0
+
+
+def test_the_shell_is_a_shell(shell: Shell, tmp_path: Path) -> None:
+    assert shell.command("aflctl --version", tmp_path).stdout.startswith("aflctl ")
+    assert shell.command("aflctl list algorithms | head -1", tmp_path).stdout.startswith("name")
+    assert shell.command("aflctl run nothing-such", tmp_path).returncode == 2
+    assert shell.program("import os; print(os.getcwd())", tmp_path).stdout.strip() == str(tmp_path)
+    assert shell.program("raise SystemExit(7)", tmp_path).returncode == 7
+    assert shell.program("1 / 0", tmp_path).returncode == 1
+    assert shell.command("pip install 'aflctl[slurm,test]'", tmp_path).returncode == 0
+    assert "no extra" in shell.command("pip install 'aflctl[nothing]'", tmp_path).stderr
+
+
+@pytest.mark.parametrize(
+    ("block", "complaint"),
+    [
+        (Block(1, "sh", "aflctl run nothing-such\n"), "nothing-such"),
+        (Block(1, "sh", "aflctl --version\n", code=2), "aflctl --version"),
+        (Block(1, "yaml", "clients: {cuont: 3}\n"), "did you mean 'count'"),
+        (Block(1, "python", "import aflctl\naflctl.nothing\n"), "nothing"),
+    ],
+)
+def test_what_does_not_work_is_noticed(block: Block, complaint: str, shell: Shell, tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match=complaint):
+        tell(block, "page.md", shell, tmp_path)
+
+
 # ---- what is mentioned exists ----
 
 
