@@ -8,7 +8,6 @@ import pickle
 import shutil
 import struct
 import tarfile
-import time
 from pathlib import Path
 
 import numpy as np
@@ -79,7 +78,7 @@ def test_preparing_without_files_and_without_download_names_the_files(tmp_path: 
     assert not list(tmp_path.rglob("*.safetensors"))
 
 
-@pytest.mark.parametrize("damage", ["cut gz", "cut content", "not idx", "fewer labels", "label 11"])
+@pytest.mark.parametrize("damage", ["cut gz", "bad gz", "cut content", "not idx", "fewer labels", "label 11", "small"])
 def test_damaged_idx_files_are_refused_and_leave_no_cache(damage: str, tmp_path: Path) -> None:
     raw = tmp_path / "mnist" / "raw"
     images, labels = grey(20)
@@ -88,6 +87,12 @@ def test_damaged_idx_files_are_refused_and_leave_no_cache(damage: str, tmp_path:
     target = raw / "train-images-idx3-ubyte.gz"
     if damage == "cut gz":
         target.write_bytes(target.read_bytes()[:1000])
+    elif damage == "bad gz":
+        content = bytearray(target.read_bytes())
+        content[500:600] = bytes(100)
+        target.write_bytes(content)
+    elif damage == "small":
+        write_idx(raw, "train", images[:, :20], labels)
     elif damage == "cut content":
         target.write_bytes(gzip.compress(idx(images)[:-100]))
     elif damage == "not idx":
@@ -169,7 +174,17 @@ class Evil:
         return (os.system, ("echo harmed",))
 
 
-@pytest.mark.parametrize("content", [Evil(), [1, 2], {"data": np.zeros((2, 3072), np.uint8), "labels": [Evil()]}])
+@pytest.mark.parametrize(
+    "content",
+    [
+        Evil(),
+        [1, 2],
+        {"data": np.zeros((2, 3072), np.uint8), "labels": [Evil()]},
+        {"data": np.zeros((2, 3072), np.float64), "labels": [0, 1]},
+        {"data": np.zeros((2, 3072), np.uint8), "labels": ["a", "b"]},
+        {"labels": [0, 1]},
+    ],
+)
 def test_a_batch_file_cannot_run_code(content: object, tmp_path: Path) -> None:
     raw = tmp_path / "cifar10" / "raw"
     raw.mkdir(parents=True)
@@ -177,6 +192,17 @@ def test_a_batch_file_cannot_run_code(content: object, tmp_path: Path) -> None:
         (raw / name).write_bytes(pickle.dumps(content))
     with pytest.raises(EnvironmentProblem, match="data_batch_1"):
         Cifar10(batches=1).prepare(tmp_path, download=False)
+
+
+def test_cifar10_from_the_binary_archive_alone(tmp_path: Path) -> None:
+    raw = tmp_path / "cifar10" / "raw"
+    raw.mkdir(parents=True)
+    with tarfile.open(raw / "cifar-10-binary.tar.gz", "w:gz") as out:
+        for name in (*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin"):
+            info = tarfile.TarInfo(f"cifar-10-batches-bin/{name}")
+            info.size = 2 * 3073
+            out.addfile(info, io.BytesIO(bytes(info.size)))
+    assert len(prepared(Cifar10(), tmp_path).train) == 10
 
 
 def test_cifar100_fine_and_coarse(tmp_path: Path) -> None:
@@ -246,9 +272,7 @@ def copied(real: Path, target: Path) -> None:
 def test_real_statistics(dataset: FileDataset, folder: str, mean: float, real_data: Path, tmp_path: Path) -> None:
     copied(real_data / folder / "raw", tmp_path / dataset.key / "raw")
     dataset.prepare(tmp_path, download=False)
-    began = time.perf_counter()
     source = dataset.open(tmp_path)
-    assert time.perf_counter() - began < 0.5
     assert (len(source.train), len(source.test)) == (60_000, 10_000)
     pixels = source.train.x[0].float() / 255
     assert abs(pixels.mean().item() - mean) < 1e-4

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 import zipfile
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from aflctl.builtin.datasets.tiny_imagenet import TinyImagenet
 from aflctl.builtin.datasets.uci_har import AXES, UciHar
 from aflctl.data import FileDataset
 from aflctl.data.archive import UnsafeArchive
+from aflctl.data.survey import survey
 from aflctl.errors import DataMissing, EnvironmentProblem
 
 DICE = np.random.default_rng(3)
@@ -96,6 +98,18 @@ def test_real_har_channel_means(real_data: Path, tmp_path: Path) -> None:
     assert len(np.unique(source.naturals["subject"])) == 30
 
 
+def test_uci_har_from_the_site_s_archive_in_an_archive(tmp_path: Path) -> None:
+    write_har(tmp_path / "UCI HAR Dataset")
+    inner = tmp_path / "UCI HAR Dataset.zip"
+    with zipfile.ZipFile(inner, "w") as out:
+        for path in sorted((tmp_path / "UCI HAR Dataset").rglob("*.txt")):
+            out.write(path, path.relative_to(tmp_path))
+    outer = raw(tmp_path / "cache", "uci-har") / "human+activity+recognition+using+smartphones.zip"
+    with zipfile.ZipFile(outer, "w") as out:
+        out.write(inner, inner.name)
+    assert len(prepared(UciHar(), tmp_path / "cache").train) == 12
+
+
 # ---- IMU ----
 def test_imu_time_major_rows_absent_classes_and_sites(tmp_path: Path) -> None:
     folder = raw(tmp_path, "imu")
@@ -111,10 +125,36 @@ def test_imu_time_major_rows_absent_classes_and_sites(tmp_path: Path) -> None:
     assert set(source.naturals["site"].tolist()) == {0, 1}
 
 
+@pytest.mark.parametrize("separator", [" ", ",", ", "])
+def test_imu_values_apart_by_blanks_or_commas(separator: str, tmp_path: Path) -> None:
+    rows(raw(tmp_path, "imu") / "hsh_1_walk_nor.txt", DICE.random((8, 900)), separator)
+    assert len(prepared(Imu(), tmp_path).train) == 6
+
+
 def test_imu_incomplete_windows_are_refused(tmp_path: Path) -> None:
     rows(raw(tmp_path, "imu") / "hsh_1_walk_nor.txt", DICE.random((2, 899)), ",")
     with pytest.raises(EnvironmentProblem, match=r"hsh_1_walk_nor\.txt: 1798 values"):
         Imu().prepare(tmp_path, download=False)
+
+
+def test_imu_from_its_archive_whatever_folder_it_has(tmp_path: Path) -> None:
+    rows(tmp_path / "hsh_2_up_nor.txt", DICE.random((8, 900)), ",")
+    with zipfile.ZipFile(raw(tmp_path, "imu") / "imu_dataset.zip", "w") as out:
+        out.write(tmp_path / "hsh_2_up_nor.txt", "some/folder/hsh_2_up_nor.txt")
+    assert set(prepared(Imu(), tmp_path).naturals["user"].tolist()) == {1}
+
+
+@pytest.mark.realdata
+def test_real_imu_windows_are_time_major_and_scaled(real_data: Path, tmp_path: Path) -> None:
+    real = real_data / "imu_sample" / "server_x_test.txt"  # of nobody known; here as if one user had walked
+    shutil.copyfile(real, raw(tmp_path, "imu") / "hsh_1_walk_nor.txt")
+    source = prepared(Imu(), tmp_path)
+    assert len(source.train) + len(source.test) == 70
+    x = torch.cat([source.train.x[0], source.test.x[0]])
+    assert (float(x.min()), float(x.max())) == (0.0, 1.0)
+    assert abs(float(x.mean()) - 0.491) < 5e-4  # DATASETS.md 3.10
+    # neighbours in time resemble each other more than neighbouring axes do
+    assert x.diff(dim=2).abs().mean() < x.diff(dim=1).abs().mean()
 
 
 # ---- HARBox ----
@@ -144,6 +184,14 @@ def test_harbox_drops_the_time_cuts_the_tail_and_accepts_absent_classes(tmp_path
     assert source.train.y.bincount(minlength=5).tolist() == [3, 0, 3, 6, 0]
 
 
+def test_harbox_from_its_archive_whatever_folder_it_has(tmp_path: Path) -> None:
+    write_harbox(tmp_path / "large")
+    with zipfile.ZipFile(raw(tmp_path, "harbox") / "large_scale_HARBox.zip", "w") as out:
+        for path in sorted((tmp_path / "large").rglob("*.txt")):
+            out.write(path, Path("large_scale_HARBox") / path.relative_to(tmp_path / "large"))
+    assert len(prepared(Harbox(), tmp_path).train) == 12
+
+
 def test_harbox_is_standardised_per_client_and_channel(tmp_path: Path) -> None:
     write_harbox(raw(tmp_path, "harbox"))
     source = prepared(Harbox(), tmp_path)
@@ -157,7 +205,7 @@ def test_harbox_text_that_is_no_number_is_named(tmp_path: Path) -> None:
     folder = raw(tmp_path, "harbox")
     (folder / "7").mkdir()
     (folder / "7" / "Hop_train.txt").write_text("1 2 3 4 5 6 7 8 9 ten\n")
-    with pytest.raises(EnvironmentProblem, match=r"Hop_train\.txt, row 1"):
+    with pytest.raises(EnvironmentProblem, match=r"Hop_train\.txt, row 1: 'ten' is no number"):
         Harbox().prepare(tmp_path, download=False)
 
 
@@ -268,6 +316,74 @@ def test_crema_d_with_frames(tmp_path: Path) -> None:
     assert video.shape == (8, 9, 16, 16)
     reds = video[0, ::3, 0, 0].tolist()
     assert all(abs(found - wanted) < 4 for found, wanted in zip(reds, (40, 80, 120)))
+
+
+def test_crema_d_spectrogram_has_the_shape_of_afl_lib_s(tmp_path: Path) -> None:
+    write_clips(raw(tmp_path, "crema-d"))
+    source = prepared(CremaD(audio="spectrogram"), tmp_path)
+    x = source.train.x[0]
+    assert (x.shape, x.dtype) == ((8, 1, 257, 299), torch.float16)
+    assert x.float().mean((1, 2, 3)).abs().max() < 1e-2
+    assert (x.float().std((1, 2, 3)) - 1).abs().max() < 1e-2
+    # 16,000 Hz / 512 = 31.25 Hz a bin: the first clip by name is 1001 ANG, a tone of 300 Hz
+    assert abs(int(x[0, 0].float().mean(1).argmax()) * 31.25 - 300) < 32
+
+
+def test_crema_d_frames_that_cannot_be_read_leave_the_clip_out(tmp_path: Path) -> None:
+    root = raw(tmp_path, "crema-d")
+    names = write_clips(root)
+    for name in names:
+        for i in range(5):
+            picture(root / "Frames" / name / f"{i}.jpg", "RGB", 40 * i)
+    (root / "Frames" / names[0] / "2.jpg").write_bytes(b"no picture")
+    shutil.rmtree(root / "Frames" / names[1])
+    dataset = CremaD(video=True, side=8)
+    source = prepared(dataset, tmp_path)
+    assert (len(source.train), len(source.test)) == (6, 2)
+    left_out = survey(dataset, tmp_path).left_out
+    assert [text.split(":")[0] for text in left_out] == sorted(names[:2])
+
+
+def test_pointers_of_git_lfs_are_told_from_sound(tmp_path: Path) -> None:
+    root = raw(tmp_path, "crema-d")
+    write_clips(root)
+    (root / "AudioWAV" / "1003_DFA_ANG_XX.wav").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
+    with pytest.raises(EnvironmentProblem, match="is a pointer of Git LFS, not sound") as caught:
+        CremaD().prepare(tmp_path, download=False)
+    assert "git lfs pull" in (caught.value.hint or "")
+
+
+def test_crema_d_frames_of_a_real_flv(tmp_path: Path) -> None:
+    av = pytest.importorskip("av", reason="the extra `video` is not installed")
+    root = raw(tmp_path, "crema-d")
+    (root / "VideoFlash").mkdir()
+    for name in write_clips(root):
+        with av.open(str(root / "VideoFlash" / f"{name}.flv"), "w") as out:
+            stream = out.add_stream("flv1", rate=25)
+            stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+            for i in range(9):  # positions 2, 4 and 6 are taken
+                frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 25 * i, np.uint8), format="rgb24")
+                out.mux(stream.encode(frame))
+            out.mux(stream.encode())
+    video = prepared(CremaD(video=True, side=16), tmp_path).train.x[1]
+    assert video.shape == (8, 9, 16, 16)
+    assert all(abs(int(video[0, 3 * i, 8, 8]) - 50 * (i + 1)) < 6 for i in range(3))
+    damaged = root / "VideoFlash" / "1001_DFA_ANG_XX.flv"
+    damaged.write_bytes(damaged.read_bytes()[:20])
+    dataset = CremaD(video=True, side=8)
+    dataset.prepare(tmp_path, download=False)
+    assert [text[:15] for text in survey(dataset, tmp_path).left_out] == ["1001_DFA_ANG_XX"]
+
+
+def test_crema_d_without_a_decoder_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = raw(tmp_path, "crema-d")
+    (root / "VideoFlash").mkdir()
+    for name in write_clips(root):
+        (root / "VideoFlash" / f"{name}.flv").write_bytes(b"FLV")
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(EnvironmentProblem, match="needs a video decoder") as caught:
+        CremaD(video=True).prepare(tmp_path, download=False)
+    assert "pip install 'aflctl[video]'" in (caught.value.hint or "")
 
 
 def test_crema_d_without_sound_says_what_to_do(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from aflctl.cli.app import execute
-from aflctl.data.files import looking_in
+from aflctl.data.raw import looking_in
 from aflctl.plugins import registry
 
 pytestmark = pytest.mark.realdata

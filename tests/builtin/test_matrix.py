@@ -11,7 +11,7 @@ import pytest
 
 from aflctl.api import DataSpec
 from aflctl.builtin.models.inputs import FITTING
-from aflctl.data import catalog
+from aflctl.data import FileDataset, catalog
 from aflctl.engine import run
 from aflctl.errors import UserError
 from aflctl.plugins import registry
@@ -101,13 +101,14 @@ def facts() -> list[str]:
     known = catalog()
     for entry in (e for e in registry().entries("datasets") if e.distribution == "aflctl"):
         listing = known.get(entry.name)
-        if listing is None:
-            rows.append(f"| `{entry.name}` | {entry.summary} | none | - | - | none |")
+        assert listing is not None, entry.name
+        if not issubclass(registry().load("datasets", entry.name), FileDataset):
+            told = f"{listing.title} | none | {listing.licence} | {listing.natural} | none |"
+            rows.append(f"| `{entry.name}` | {told}")
             continue
-        can_fetch = any(file.urls for file in listing.files)
         size = f"{listing.bytes / 1e6:.0f} MB" if listing.bytes >= 1e6 else "not published"
         how = "`prepare`"
-        if not can_fetch:
+        if not listing.fetchable:
             how, size = f"by hand from [there]({listing.homepage}), then {how}", "by hand"
         rows.append(f"| `{entry.name}` | {listing.title} | {size} | {listing.licence} | {listing.natural} | {how} |")
     return rows

@@ -64,6 +64,7 @@ def test_image_models_give_one_logit_per_class(model: Model, spec: DataSpec) -> 
         (Mlp(hidden=(512, 256)), image(1, 28, 47), 545_327),
         (Mlp(hidden=(200, 200)), image(1, 28), 199_210),  # McMahan et al. 2017, 2NN
         (FedavgCnn(), image(1, 28), 1_663_370),  # the same
+        (FedavgCnn(form="cifar"), image(3, 24), 1_068_298),  # the paper: about 10^6; by hand in the next test
         (AflCnn(), image(3, 32), 307_842),  # DATASETS.md 3.4
         (AflCnn(), image(3, 32, 100), 313_692),
         (ForootaniCnn(), image(1, 28), 19_146),  # ALGORITHMS.md
@@ -80,6 +81,28 @@ def test_image_models_give_one_logit_per_class(model: Model, spec: DataSpec) -> 
 )
 def test_parameter_counts_match_the_literature(model: Model, spec: DataSpec, expected: int) -> None:
     assert size(model, spec) == expected
+
+
+def test_the_second_fedavg_cnn_by_hand() -> None:
+    # 24 x 24, pooled twice to 6 x 6: 5*5*3*64 + 64, 5*5*64*64 + 64, 2304*384 + 384, 384*192 + 192, 192*10 + 10
+    assert size(FedavgCnn(form="cifar"), image(3, 24)) == 4_864 + 102_464 + 885_120 + 73_920 + 1_930
+
+
+@pytest.mark.parametrize(
+    ("model", "spec", "kind"),
+    [
+        (Cnn(norm="batch"), image(1, 28), torch.nn.BatchNorm2d),
+        (SensorCnn(norm="batch"), sensor(9, 100, 5), torch.nn.BatchNorm1d),
+        (ResnetSmall(norm="batch"), image(3, 32), torch.nn.BatchNorm2d),
+        (Resnet18(norm="batch"), image(3, 32), torch.nn.BatchNorm2d),
+    ],
+    ids=repr,
+)
+def test_batch_norm_takes_the_place_of_group_norm(model: Model, spec: DataSpec, kind: type[torch.nn.Module]) -> None:
+    module = model.build(spec)
+    assert any(isinstance(part, kind) for part in module.modules())
+    assert not any(isinstance(part, torch.nn.GroupNorm) for part in module.modules())
+    assert size(model, spec) == size(model.model_copy(update={"norm": "group"}), spec)
 
 
 @pytest.mark.parametrize("model", IMAGE_MODELS, ids=repr)
@@ -135,7 +158,10 @@ def test_importing_the_plugin_classes_loads_no_torch_and_no_numpy() -> None:
 
 
 SEQUENCE_MODELS = [Textcnn(width=6, filters=4), CharLstm(hidden=7), Transformer(width=8, heads=2)]
-LARGER = [FedavgCnn(hidden=8), AflCnn(), Lenet5(), ForootaniCnn(), ResnetSmall(), ResnetSmall(norm="batch")]
+LARGER = [
+    FedavgCnn(hidden=8), FedavgCnn(form="cifar"), Cnn(norm="batch"), AflCnn(), Lenet5(), ForootaniCnn(), ResnetSmall(),
+    ResnetSmall(norm="batch"),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("spec", [text(12, 30, 4), text(80, 80, 80)])
@@ -176,6 +202,9 @@ def test_too_small_images_are_refused_with_the_size() -> None:
         (Cnn(), True, "dense"),
         (Resnet18(), True, "dense"),
         (Resnet18(norm="batch"), False, "dense"),
+        (Cnn(norm="batch"), False, "dense"),
+        (SensorCnn(norm="batch"), False, "dense"),
+        (SensorCnn(), True, "dense"),
         (ResnetSmall(norm="batch"), False, "dense"),
         (Textcnn(), True, "dense"),
         (Textcnn(dropout=0.8), False, "dense"),

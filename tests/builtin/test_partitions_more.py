@@ -16,7 +16,7 @@ from aflctl.builtin.partitions.natural import Natural
 from aflctl.builtin.partitions.pathological import Pathological
 from aflctl.builtin.partitions.quantity import Quantity
 from aflctl.data.holdout import hold_out
-from aflctl.data.index import describe, parts_fingerprint, read_index, write_index
+from aflctl.data.index import describe_counts, parts_fingerprint, read_index, write_index
 from aflctl.errors import UserError
 
 
@@ -138,8 +138,18 @@ def test_an_index_file_is_read_back(tmp_path: Path) -> None:
     write_index(tmp_path / "p.safetensors", parts, {"data": "abc"})
     index = read_index(tmp_path / "p.safetensors")
     assert [part.tolist() for part in index.parts] == [[0, 2], [], [1]]
-    assert index.notes == {"data": "abc"}
+    assert index.notes == {"data": "abc", "fingerprint": parts_fingerprint(parts)}
     assert parts_fingerprint(index.parts) == parts_fingerprint(parts)
+
+
+def test_an_index_file_with_a_changed_position_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "p.safetensors"
+    write_index(path, [np.array([0, 2]), np.array([1])])
+    content = bytearray(path.read_bytes())
+    content[-1 - 4 * 8] ^= 1  # four `starts` of 8 bytes end the file or begin its data; either way a number changes
+    path.write_bytes(bytes(content))
+    with pytest.raises(UserError, match="not a partition file"):
+        read_index(path)
 
 
 @pytest.mark.parametrize("content", [[[0, 1], [2]], {"a": [0, 1], "b": [2]}])
@@ -171,8 +181,8 @@ def test_a_file_for_other_data_or_clients_is_refused(tmp_path: Path) -> None:
 def test_describe() -> None:
     # two clients, one class each, of a balanced set: each mix is 1/2 away from the whole
     labels = np.array([0, 0, 1, 1])
-    found = describe([np.array([0, 1]), np.array([2])], labels, 2)
-    assert (found["size_min"], found["size_max"], found["coverage"]) == (1, 2, 0.75)
+    found = describe_counts(np.array([[2, 0], [0, 1]]), np.bincount(labels))
+    assert (found["size_min"], found["size_max"]) == (1, 2)
     assert found["distance"] == 0.5
     assert found["classes_per_client"] == 1
 

@@ -24,6 +24,10 @@ def write_mnist(folder: Path, n: int = 40) -> None:
             (folder / f"{prefix}-{suffix}.gz").write_bytes(gzip.compress(head + array.tobytes()))
 
 
+def words(*options: str) -> list[str]:
+    return [word for option in options for word in ("--set", option)]
+
+
 def document(capsys: pytest.CaptureFixture[str]) -> dict:
     return json.loads(capsys.readouterr().out)
 
@@ -56,7 +60,7 @@ def test_prepare_from_a_folder_then_show(capsys, tmp_path: Path, data_dir: Path)
     assert png.read_bytes().startswith(b"\x89PNG")
     assert [len(part) for part in read_index(index).parts] == [10] * 4
     assert execute(["data", "show", *sets]) == 0
-    assert "size median: 10" in capsys.readouterr().out
+    assert "median client: 10" in capsys.readouterr().out
 
 
 def test_prepare_without_files_names_them_and_exits_3(capsys, data_dir: Path) -> None:
@@ -96,3 +100,80 @@ def test_path(capsys, data_dir: Path) -> None:
     assert capsys.readouterr().out.strip() == str(data_dir)
     assert execute(["data", "path", "cifar10", "--json"]) == 0
     assert document(capsys)["path"] == str(data_dir / "cifar10")
+
+
+def test_the_list_fits_80_columns_and_one_dataset_is_told_in_full(capsys, data_dir: Path) -> None:
+    assert execute(["data", "list"]) == 0
+    table = capsys.readouterr().out.splitlines()
+    assert max(len(line) for line in table if not line.startswith("folder:")) <= 80
+    assert len(table) == 16 + 3
+    assert execute(["data", "list", "harbox"]) == 0
+    told = capsys.readouterr().out
+    assert "put large_scale_HARBox.zip (from https://github.com/xmouyang/FL-Datasets-for-HAR" in told
+    assert str(data_dir / "harbox" / "raw") in told
+    assert execute(["data", "list", "harbx"]) == 2
+    assert "did you mean 'harbox'" in capsys.readouterr().err
+
+
+def test_what_is_here_with_other_parameters_is_listed(capsys, tmp_path: Path) -> None:
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for name in ("data_batch_1.bin", "test_batch.bin"):
+        (folder / name).write_bytes(bytes(3073 * 4))
+    assert execute(["data", "prepare", "cifar10", "--from", str(folder), "--set", "batches=1", "--no-download"]) == 0
+    told = capsys.readouterr()
+    assert "4 training and 4 test samples, 10 classes" in told.out
+    assert "warning: 4 training samples, the published set has 10,000" in told.err
+    execute(["data", "list"])
+    row = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("cifar10 "))
+    assert row.split()[1] == "partly"
+    execute(["data", "list", "cifar10"])
+    assert "prepared with other parameters: batches=1" in capsys.readouterr().out
+
+
+def test_ctrl_c_says_how_to_go_on(capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("aflctl.data.fetch.fetch", stop)
+    assert execute(["data", "prepare", "mnist"]) == 130
+    assert "repeat the command: it continues where it stopped" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "said"),
+    [
+        (["--png", "p.pdf"], 2, "p.pdf does not end in .png"),
+        (["--png", "/proc/p.png"], 3, "cannot write /proc/p.png"),
+        (["--save", "/proc/p.idx"], 3, "cannot write /proc/p.idx"),
+    ],
+)
+def test_a_picture_that_cannot_be_written(options: list[str], code: int, said: str, capsys) -> None:
+    assert execute(["data", "show", *options]) == code
+    assert said in capsys.readouterr().err
+
+
+def test_a_partition_saved_for_other_data_is_refused(capsys, tmp_path: Path) -> None:
+    index = tmp_path / "p.safetensors"
+    assert execute(["data", "show", *words("clients.count=4"), "--save", str(index)]) == 0
+    file = words("clients.count=4", "dataset.partition.name=from-file", f"dataset.partition.path={index}")
+    assert execute(["data", "show", *file]) == 0
+    capsys.readouterr()
+    assert execute(["data", "show", *file, *words("dataset.name=synthetic-modal")]) == 2
+    assert "was written for data with the fingerprint" in capsys.readouterr().err
+
+
+def test_clients_that_a_partition_drops_are_no_clients(capsys, tmp_path: Path) -> None:
+    some = words(
+        "clients.count=40", "clients.concurrency=3", "dataset.partition.name=dirichlet", "dataset.partition.alpha=0.1",
+        "dataset.partition.min_size=20", "dataset.partition.max_retries=0", "dataset.partition.shortfall=drop",
+    )  # fmt: skip
+    assert execute(["data", "show", *some, "--json"]) == 0
+    shown = document(capsys)
+    assert 3 < shown["clients"] < 40
+    assert shown["size_min"] >= 20
+    assert shown["coverage"] < 1
+    assert execute(["run", *some, *words("stop.updates=3", "model=logistic"), "--json", "-q"]) == 0
+    summary = document(capsys)["summary"]
+    assert summary["partition"]["clients"] == shown["clients"]
+    assert "clients-left-out" in {warning["code"] for warning in summary["warnings"]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import tarfile
 import zipfile
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from aflctl.data.archive import UnsafeArchive, extract
-from aflctl.errors import EnvironmentProblem
+from aflctl.errors import DiskProblem, EnvironmentProblem
 
 
 def tar_of(path: Path, members: dict[str, bytes | tarfile.TarInfo]) -> Path:
@@ -110,3 +111,51 @@ def test_an_archive_without_the_expected_files_says_so(tmp_path: Path) -> None:
     archive = zip_of(tmp_path / "a.zip", {"other": b""})
     with pytest.raises(EnvironmentProblem, match=r"none of the expected files \(train\)"):
         extract(archive, tmp_path / "raw", wanted=("train",))
+
+
+def test_any_leading_folders_are_taken_off_where_the_catalog_says_so(tmp_path: Path) -> None:
+    names = ("2021/large/1/Walk_train.txt", "2021/large/1/notes.txt", "__MACOSX/x", "2/Hop_train.txt")
+    archive = zip_of(tmp_path / "a.zip", dict.fromkeys(names, b"1"))
+    extract(archive, tmp_path / "raw", wanted=("[0-9]*/*_train.txt",), strip="*")
+    assert files_below(tmp_path / "raw") == ["1/Walk_train.txt", "2/Hop_train.txt"]
+
+
+@pytest.mark.parametrize("make", [tar_of, zip_of])
+def test_a_changed_byte_anywhere_in_the_content_is_noticed(make: object, tmp_path: Path) -> None:
+    import random
+
+    content = random.Random(0).randbytes(20_000)
+    archive = make(tmp_path / "a", {"f": content})  # type: ignore[operator]
+    whole = archive.read_bytes()
+    for at in range(200, 19_000, 1700):
+        changed = bytearray(whole)
+        changed[at] ^= 0x55
+        archive.write_bytes(bytes(changed))
+        with pytest.raises(EnvironmentProblem, match="damaged"):
+            extract(archive, tmp_path / "raw")
+    assert files_below(tmp_path) == ["a"]
+
+
+def test_a_member_that_is_file_and_folder_at_once_is_damage(tmp_path: Path) -> None:
+    archive = tar_of(tmp_path / "a", {"x": b"1", "x/y": b"2"})
+    with pytest.raises(EnvironmentProblem, match="damaged"):
+        extract(archive, tmp_path / "raw")
+
+
+def test_what_was_there_before_stays_beside_what_is_extracted(tmp_path: Path) -> None:
+    (tmp_path / "raw" / "train").mkdir(parents=True)
+    (tmp_path / "raw" / "train" / "old").write_bytes(b"o")
+    extract(zip_of(tmp_path / "a.zip", {"train/new": b"n"}), tmp_path / "raw")
+    assert files_below(tmp_path / "raw") == ["train/new", "train/old"]
+
+
+def test_a_full_disk_is_not_taken_for_a_damaged_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    archive = zip_of(tmp_path / "a.zip", {"f": b"1"})
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("aflctl.data.archive._extract", full)
+    with pytest.raises(DiskProblem, match=r"cannot write .*raw: .*No space left") as caught:
+        extract(archive, tmp_path / "raw")
+    assert "AFLCTL_DATA_DIR" in (caught.value.hint or "")

@@ -19,12 +19,14 @@ MD5 = hashlib.md5(CONTENT).hexdigest()
 
 
 class Server(ThreadingHTTPServer):
-    """Serves CONTENT; `cut` ends the connection early, `ranges` says whether it can continue."""
+    """Serves CONTENT; `cut` ends the connection early, `ranges`: can it continue, `shift`: a lie about where."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.cut: int | None = None
         self.ranges = True
+        self.shift = 0
+        self.chunked = False
         self.body = CONTENT
         self.asked: list[str | None] = []
 
@@ -43,8 +45,21 @@ class Handler(BaseHTTPRequestHandler):
             self.send_error(404)
             return
         first = int(span.removeprefix("bytes=").rstrip("-")) if span and self.server.ranges else 0
+        whole = len(self.server.body)
+        if first >= whole:
+            self.send_response(416)
+            self.send_header("Content-Range", f"bytes */{whole}")
+            self.end_headers()
+            return
         body = self.server.body[first:]
         self.send_response(206 if first else 200)
+        if first:
+            self.send_header("Content-Range", f"bytes {first + self.server.shift}-{whole - 1}/{whole}")
+        if self.server.chunked:
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            self.wfile.write(b"400\r\n" + body[:100])
+            return
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body if self.server.cut is None else body[: self.server.cut])
@@ -91,6 +106,39 @@ def test_a_server_that_cannot_continue_starts_anew(server: Server, tmp_path: Pat
     (tmp_path / "x.bin.part").write_bytes(b"wrong beginning")
     server.ranges = False
     assert fetch(file(server), tmp_path).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("size", [len(CONTENT), 0])
+def test_a_file_that_was_complete_when_we_were_killed_is_not_asked_for_again(
+    size: int, server: Server, tmp_path: Path
+) -> None:
+    (tmp_path / "x.bin.part").write_bytes(CONTENT)
+    assert fetch(file(server, size=size), tmp_path).read_bytes() == CONTENT
+    assert server.asked == ([] if size else [f"bytes={len(CONTENT)}-"])
+
+
+def test_a_beginning_that_is_longer_than_the_file_is_thrown_away(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "x.bin.part").write_bytes(bytes(2 * len(CONTENT)))
+    assert fetch(file(server, size=0), tmp_path).read_bytes() == CONTENT
+
+
+def test_a_server_that_continues_at_another_place_is_not_believed(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "x.bin.part").write_bytes(CONTENT[:1000])
+    server.shift = 7
+    assert fetch(file(server), tmp_path).read_bytes() == CONTENT
+    assert server.asked == ["bytes=1000-", None]
+
+
+def test_an_answer_that_breaks_off_without_a_length_is_an_error_of_that_mirror(server: Server, tmp_path: Path) -> None:
+    server.chunked = True
+    with pytest.raises(EnvironmentProblem, match=r"cannot download x\.bin: .*IncompleteRead"):
+        fetch(file(server, size=0, md5=""), tmp_path)
+
+
+def test_a_file_in_the_way_of_the_folder_is_an_error_and_no_traceback(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "closed").write_text("in the way")
+    with pytest.raises(EnvironmentProblem, match="cannot download"):
+        fetch(file(server), tmp_path / "closed")
 
 
 def test_the_next_mirror_is_tried(server: Server, tmp_path: Path) -> None:

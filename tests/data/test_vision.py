@@ -20,6 +20,14 @@ def test_datasets_and_models_can_be_imported_in_a_fresh_process() -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_the_pair_from_the_index_needs_the_shim_and_has_it() -> None:
+    plain = run("import torchvision")
+    with_shim = run("from aflctl.data import torchvision as get; get(); import torchvision.ops, torchvision.transforms")
+    assert with_shim.returncode == 0, with_shim.stderr
+    if plain.returncode:  # a torchvision that belongs to this very torch needs none
+        assert "operator torchvision::nms does not exist" in plain.stderr
+
+
 def test_schemas_that_exist_already_are_left_alone() -> None:
     done = run(
         "import torch\n"

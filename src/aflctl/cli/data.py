@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
@@ -13,32 +14,55 @@ from aflctl.cli.options import ConfigArgument, JsonOption, SetOption
 
 if TYPE_CHECKING:
     from aflctl.api import Dataset
+    from aflctl.data.survey import Survey
 
 app = typer.Typer(help="List, fetch and show datasets.", no_args_is_help=True, rich_markup_mode=None)
 
-MOST_ROWS, MOST_CLASSES = 20, 12
 DatasetArgument = Annotated[str, typer.Argument(metavar="DATASET", help="Name of a dataset; see aflctl data list.")]
+MOST_LEFT_OUT = 3
+FACTS = {
+    "dataset": "dataset", "clients": "clients", "samples": "training samples", "size_min": "smallest client",
+    "size_median": "median client", "size_max": "largest client", "classes_per_client": "classes per client",
+    "distance": "label skew (mean total variation distance from the whole)",
+    "coverage": "share of all samples that was given out", "fingerprint": "fingerprint",
+}  # fmt: skip
 
 
 @app.command("list")
-def list_(json: JsonOption = False) -> None:
+def list_(
+    dataset: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Argument(metavar="DATASET", help="Tell of this one where it comes from and goes to.", show_default=False),
+    ] = None,
+    json: JsonOption = False,
+) -> None:
     """List datasets: whether each is here, its size, licence, natural clients, and how to get it."""
     from aflctl import errors
     from aflctl.data import folder
     from aflctl.plugins import registry
 
     rows = []
-    for entry in registry().entries("datasets"):
+    for entry in registry().entries("datasets") if dataset is None else [registry().entry("datasets", dataset)]:
         try:
             rows.append(_described(entry.name, entry.summary, registry().load("datasets", entry.name)))
         except errors.AflctlError as error:
             rows.append({"name": entry.name, "state": "broken", "get": error.message})
     if json:
         console.json_document("datasets", {"folder": str(folder()), "datasets": rows})
-        return
-    keys = ("name", "state", "download", "natural", "licence", "get")
-    console.table(keys, [[row.get(key, "") for key in keys] for row in rows])
-    console.out(f"folder: {folder()}")
+    elif dataset is not None:
+        _tell_of(rows[0])
+    else:
+        keys = {
+            "name": "name",
+            "state": "state",
+            "download": "size",
+            "natural": "natural",
+            "licence": "licence",
+            "how": "get",
+        }
+        console.table(list(keys.values()), [[_short(key, row) for key in keys] for row in rows])
+        console.out("prepare: aflctl data prepare NAME; where files come from: aflctl data list NAME")
+        console.out(f"folder: {folder()}")
 
 
 @app.command("prepare")
@@ -53,25 +77,60 @@ def prepare(
     again: Annotated[bool, typer.Option("--again", help="Convert anew, even if that was done.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Fetch a dataset's files, check them, and convert them once. A broken download is continued."""
+    """Fetch a dataset's files, check them, and convert them once. A broken download is continued.
+
+    What was converted before is compared with its fingerprint, and converted anew where it differs.
+    """
+    from dataclasses import asdict
+
     from aflctl import errors
     from aflctl.data import FileDataset, folder
     from aflctl.data.fetch import watching
-    from aflctl.data.files import looking_in
+    from aflctl.data.raw import looking_in
+    from aflctl.data.survey import survey
 
     if source is not None and not source.is_dir():
         raise errors.UserError(f"no such folder: {source}", where="--from")
     chosen, cache = _dataset(dataset, set_), folder()
-    if again and isinstance(chosen, FileDataset):
-        chosen.stored_at(cache).unlink(missing_ok=True)
-    with watching(_progress), looking_in(source.resolve() if source else None):
-        chosen.prepare(cache, download=download)
-    console.end_status()
-    place = str(chosen.stored_at(cache)) if isinstance(chosen, FileDataset) else ""
+    found: Survey | None = None
+    try:
+        with watching(_progress), looking_in(source.resolve() if source else None):
+            if again and isinstance(chosen, FileDataset):
+                chosen.stored_at(cache).unlink(missing_ok=True)
+            chosen.prepare(cache, download=download)
+            if isinstance(chosen, FileDataset):
+                found = survey(chosen, cache)
+    except KeyboardInterrupt:
+        raise errors.Interrupted("interrupted", hint="repeat the command: it continues where it stopped") from None
+    finally:
+        console.end_status()
+    if found is None or not isinstance(chosen, FileDataset):
+        if json:
+            console.json_document("dataset-prepared", {"name": dataset, "file": ""})
+        else:
+            console.out(f"{dataset} needs no files")
+        return
+    place = str(chosen.stored_at(cache))
     if json:
-        console.json_document("dataset-prepared", {"name": dataset, "file": place})
-    else:
-        console.out(f"{dataset} is ready: {place}" if place else f"{dataset} needs no files")
+        console.json_document("dataset-prepared", {"name": dataset, "file": place, **asdict(found)})
+        return
+    console.out(f"{dataset} is ready: {place}")
+    _tell_content(found)
+
+
+def _tell_content(found: Survey) -> None:
+    """What the prepared file holds, on stdout; what a careful reader would ask about, on stderr."""
+    owners = "".join(f", {count:,} natural clients by {column}" for column, count in found.owners.items())
+    console.out(f"{found.train:,} training and {found.test:,} test samples, {found.classes} classes{owners}")
+    for status, said in (("original", "as published, by checksum"), ("other", "other bytes than the published file")):
+        names = [name for name, its in found.originals.items() if its == status]
+        if names:
+            console.out(f"{said}: {', '.join(names)}")
+    for text in found.differences:
+        console.err(f"warning: {text}")
+    if found.left_out:
+        shown = "; ".join(found.left_out[:MOST_LEFT_OUT]) + ("; ..." if len(found.left_out) > MOST_LEFT_OUT else "")
+        console.err(f"warning: {len(found.left_out)} samples were left out: {shown}")
 
 
 @app.command("path")
@@ -113,38 +172,48 @@ def show(
     import numpy as np
 
     from aflctl import errors
+    from aflctl.cli.division import lines
     from aflctl.config.load import load
     from aflctl.data import folder
+    from aflctl.data.disk import writing
     from aflctl.data.index import describe_counts, write_index
     from aflctl.data.picture import draw_bubbles
     from aflctl.engine.build import federate
+    from aflctl.engine.division import facts_of
     from aflctl.plan import resolve
 
-    plan = resolve(load(config, sets=set_ or ()))
+    # how many clients work at once does not matter here, so nobody need repeat it
+    plan = resolve(load(config, sets=(*(set_ or ()), "clients.concurrency=1")))
+    if png is not None and png.suffix.lower() != ".png":
+        raise errors.UserError(f"{png.name} does not end in .png", where="--png")
     data = federate(plan, folder())
-    views = [data.train(client) for client in range(len(data.samples))]
+    views = (data.train(client) for client in range(len(data.samples)))
     counts = np.stack([np.bincount(v.labels.numpy(), minlength=data.spec.classes) for v in views])
-    facts = {"dataset": plan.config.dataset.name, **describe_counts(counts), "fingerprint": data.fingerprint}
+    partition = {"name": plan.config.dataset.partition.name, **plan.partition.model_dump(mode="json")}
+    found = facts_of(data) or describe_counts(counts)
+    facts = {"dataset": plan.config.dataset.name, **found, "fingerprint": data.fingerprint}
     names = data.spec.class_names or tuple(str(i) for i in range(data.spec.classes))
     if png is not None:
-        draw_bubbles(png, counts, names, f"{facts['dataset']}, {facts['clients']} clients")
+        with writing(png):
+            draw_bubbles(png, counts, names, f"{facts['dataset']}, {facts['clients']} clients, {partition['name']}")
     if save is not None:
         parts = getattr(data, "parts", None)
         if parts is None:
             raise errors.UserError("this dataset has no index lists: its clients make their own data", where="--save")
-        write_index(save, parts(), {"data": getattr(data, "source_fingerprint", "")})
+        with writing(save):
+            write_index(save, parts(), {"data": getattr(data, "source_fingerprint", "")})
     if json:
-        console.json_document("partition", {**facts, "counts": counts.tolist(), "classes": list(names)})
+        document = {**facts, "partition": partition, "counts": counts.tolist(), "classes": list(names)}
+        console.json_document("partition", document)
         return
-    if data.spec.classes <= MOST_CLASSES:
-        sizes = counts.sum(1)
-        rows_ = [[c, sizes[c], *row] for c, row in enumerate(counts[:MOST_ROWS].tolist())]
-        console.table(("client", "samples", *names), rows_)
-        if len(counts) > MOST_ROWS:
-            console.out(f"... and {len(counts) - MOST_ROWS} more clients")
-    for key, value in facts.items():
-        shown = f"{value:.4g}" if isinstance(value, float) else value
-        console.out(f"{key.replace('_', ' ')}: {shown}")
+    for line in lines(counts, names, shutil.get_terminal_size((80, 24)).columns):
+        console.out(line)
+    for key, told in FACTS.items():
+        if key not in facts:
+            continue
+        shown = f"{facts[key]:.4g}" if isinstance(facts[key], float) else facts[key]
+        console.out(f"{told}: {shown}")
+    console.out("partition: " + " ".join(f"{k}={v}" if k != "name" else str(v) for k, v in partition.items()))
     for kind, written in (("picture", png), ("index lists", save)):
         if written is not None:
             console.out(f"{kind}: {written}")
@@ -182,33 +251,63 @@ def _dataset(name: str, sets: list[str] | None) -> Dataset:
 
 
 def _described(name: str, summary: str, found: type[Dataset]) -> dict[str, Any]:
-    from aflctl.data import FileDataset, folder
+    from aflctl.data import FileDataset, catalog, folder
 
     if not issubclass(found, FileDataset):
-        return {"name": name, "state": "built in", "download": "", "natural": "", "licence": "", "get": "nothing to do",
-                "title": summary}  # fmt: skip
+        known = catalog().get(name)
+        told = (known.natural, known.licence, known.title) if known else ("", "", summary)
+        return {"name": name, "state": "built in", "download": "", "natural": told[0], "licence": told[1], "how": "-",
+                "get": "nothing to do", "title": told[2], "others": []}  # fmt: skip
     listing, chosen = found.listing(), found()
-    can_fetch = any(file.urls for file in listing.files)
     by_hand = f"by hand ({listing.homepage}), then {chosen.command()}"
     return {
         "name": name,
         "state": chosen.state(folder()),
-        "download": _size(listing.bytes) if can_fetch else "",
+        "others": chosen.others(folder()),
+        "download": _size(listing.bytes) if listing.fetchable else "",
         "natural": listing.natural,
         "licence": listing.licence,
-        "get": chosen.command() if can_fetch else by_hand,
+        "how": "prepare" if listing.fetchable else "by hand",
+        "get": chosen.command() if listing.fetchable else by_hand,
+        "by_hand": chosen.by_hand(folder()),
         "title": listing.title,
         "homepage": listing.homepage,
         "folder": str(folder() / found.key / "raw"),
+        "files": [{"name": f.name, "bytes": f.bytes, "urls": f.urls} for f in listing.originals()],
     }
 
 
+def _short(key: str, row: dict[str, Any]) -> str:
+    """A cell of the list; what is here with other parameters makes an absent set `partly` here."""
+    value = str(row.get(key, ""))
+    if key == "licence":
+        return value.split(" (")[0].split(";")[0].split(":")[0]
+    if key == "state" and value in ("absent", "downloaded") and row.get("others"):
+        return "partly"
+    return value
+
+
+def _tell_of(row: dict[str, Any]) -> None:
+    """One dataset, a fact a line."""
+    console.out(f"{row['name']}: {row.get('title', '')}")
+    for key in ("state", "download", "licence", "natural", "homepage", "get", "by_hand"):
+        if row.get(key):
+            console.out(f"{key.replace('_', ' ')}: {row[key]}")
+    if row.get("others"):
+        console.out(f"prepared with other parameters: {'; '.join(row['others'])}")
+    for file in row.get("files", ()):
+        size = f" ({file['bytes']:,} bytes)" if file["bytes"] else ""
+        console.out(f"file: {file['name']}{size}" + "".join(f"\n  {url}" for url in file["urls"]))
+
+
 def _size(count: int) -> str:
-    return f"{count / 1e6:.0f} MB" if count >= 1e6 else "not published"
+    return f"{count / 1e6:.0f} MB" if count >= 1e6 else "?"
 
 
 def _progress(what: str, done: int, total: int) -> None:
     share = f" {100 * done // total} %" if total else ""
-    unit = f"{done / 1e6:.1f} MB" if not what.startswith("decoding") else str(done)
-    if console.is_terminal(sys.stderr) or done == total:
-        console.status(f"{what}: {unit}{share}")
+    count = f"{done / 1e6:.1f} MB" if not what.startswith("decoding") else str(done)
+    if not done and not total:
+        console.status(what)
+    elif console.is_terminal(sys.stderr) or done == total:
+        console.status(f"{what}: {count}{share}")

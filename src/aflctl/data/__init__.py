@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from aflctl.data.cache import fingerprint, folder
 from aflctl.data.catalog import Listing, RemoteFile, catalog
-from aflctl.data.files import FileDataset, Raw
+from aflctl.data.files import FileDataset
+from aflctl.data.raw import Raw
 from aflctl.data.store import Stored, Table
 from aflctl.data.vision import torchvision
 

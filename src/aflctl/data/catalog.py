@@ -17,7 +17,7 @@ class RemoteFile:
     md5, sha256   of the original, empty = not published
     urls       tried in order; empty = cannot be fetched by a program
     provides   for archives: patterns of the member paths it brings (below `strip`)
-    strip      leading folder of the members that is taken off
+    strip      leading folder of the members that is taken off; `*` = any
     max_bytes  for archives: bound on the extracted size
     """
 
@@ -31,8 +31,8 @@ class RemoteFile:
     max_bytes: int = 0
 
     def brings(self, name: str) -> bool:
-        """Whether this file is, or contains, the raw file `name`."""
-        return name == self.name or any(fnmatchcase(name, pattern) for pattern in self.provides)
+        """Whether this archive contains the raw file `name`."""
+        return any(fnmatchcase(name, pattern) for pattern in self.provides)
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,8 @@ class Listing:
 
     about_mb   size of the download where the files' own sizes are not published
     layouts    other folders in which people keep the same files
+    samples    (training, test) samples of the published set; empty = not published
+    balanced   whether all classes are equally frequent in each of the two
     """
 
     title: str
@@ -50,6 +52,8 @@ class Listing:
     manual: str = ""
     about_mb: int = 0
     layouts: tuple[str, ...] = ()
+    samples: tuple[int, ...] = ()
+    balanced: bool = False
     files: tuple[RemoteFile, ...] = ()
 
     @property
@@ -57,10 +61,22 @@ class Listing:
         """Size of everything that is fetched; 0 = not known."""
         return sum(f.bytes for f in self.files if f.urls) or self.about_mb * 1_000_000
 
-    def source_of(self, name: str) -> RemoteFile | None:
-        """The file that is, or brings, the raw file `name`; one that can be fetched first."""
-        found = [f for f in self.files if f.brings(name)]
-        return next((f for f in found if f.urls), found[0] if found else None)
+    @property
+    def fetchable(self) -> bool:
+        """Whether a program can fetch it."""
+        return any(f.urls for f in self.files)
+
+    def originals(self) -> list[RemoteFile]:
+        """What people download: archives, and files that come in none."""
+        return [f for f in self.files if not any(other.brings(f.name) for other in self.files)]
+
+    def named(self, *names: str) -> list[RemoteFile]:
+        """The files of these names."""
+        return [f for f in self.files if f.name in names]
+
+    def bringing(self, *names: str) -> list[RemoteFile]:
+        """Archives that contain one of these raw files, in the order of the catalog."""
+        return [f for f in self.files if any(f.brings(name) for name in names)]
 
 
 @cache

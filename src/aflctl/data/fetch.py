@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -11,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aflctl.data.catalog import RemoteFile
-from aflctl.errors import DiskProblem, EnvironmentProblem
+from aflctl.data.disk import disk_problem
+from aflctl.errors import EnvironmentProblem
 
 if TYPE_CHECKING:
     from http.client import HTTPResponse
@@ -21,6 +23,7 @@ Progress = Callable[[str, int, int], None]
 CHUNK_BYTES = 1 << 20
 UNKNOWN_SIZE_BOUND = 8 << 30
 TIMEOUT_S = 30
+RANGE = re.compile(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)")
 
 _progress: ContextVar[Progress | None] = ContextVar("progress", default=None)
 
@@ -45,26 +48,28 @@ def tell(what: str, done: int, total: int) -> None:
 def fetch(file: RemoteFile, folder: Path) -> Path:
     """`folder / file.name`, downloaded from the first mirror that gives the right bytes.
 
-    Raises EnvironmentProblem with what each mirror answered; no file under the final name is ever incomplete.
+    Raises EnvironmentProblem with what each mirror answered; no file under the final name is ever incomplete. What
+    arrived before a break stays beside it as `.part`, and the next call continues there.
     """
+    from http.client import HTTPException
+
     target = folder / file.name
     part = target.with_name(target.name + ".part")
     failures = []
     for url in file.urls:
         try:
-            folder.mkdir(parents=True, exist_ok=True)
             target.parent.mkdir(parents=True, exist_ok=True)
             _download(url, part, file)
-        except (OSError, ValueError) as error:
-            if _disk_full(error):
-                raise DiskProblem(f"cannot write {part}: {error}", hint="free some space and repeat") from error
-            failures.append(f"{url}: {error}")
-            continue
-        wrong = mismatch(part, file)
-        if wrong is None:
-            os.replace(part, target)
-            return target
-        part.unlink()
+            wrong = mismatch(part, file)
+            if wrong is None:
+                os.replace(part, target)
+                return target
+            part.unlink()
+        except (OSError, ValueError, HTTPException) as error:
+            problem = disk_problem(error, part)
+            if problem is not None:
+                raise problem from error
+            wrong = str(error) or type(error).__name__
         failures.append(f"{url}: {wrong}")
     reasons = "; ".join(failures) or "no address is known"
     raise EnvironmentProblem(
@@ -74,19 +79,49 @@ def fetch(file: RemoteFile, folder: Path) -> Path:
 
 
 def _download(url: str, part: Path, file: RemoteFile) -> None:
-    from urllib.request import Request, urlopen
-
+    """Brings `part` to the end, continuing what is there; a server that cannot continue it starts anew."""
     have = part.stat().st_size if part.exists() else 0
     if file.bytes and have >= file.bytes:
         if have == file.bytes:
             return
-        part.unlink()
         have = 0
-    request = Request(url, headers={"User-Agent": "aflctl", **({"Range": f"bytes={have}-"} if have else {})})
-    with urlopen(request, timeout=TIMEOUT_S) as answer:
-        if have and answer.status != 206:  # the server starts anew
-            have = 0
-        _copy(answer, part, have, file)
+    if have and _continued(url, part, have, file):
+        return
+    with _asked(url, None) as answer:
+        _copy(answer, part, 0, file)
+
+
+def _continued(url: str, part: Path, have: int, file: RemoteFile) -> bool:
+    """Whether the rest was fetched, or nothing was missing."""
+    from urllib.error import HTTPError
+
+    try:
+        with _asked(url, have) as answer:
+            first, _ = _span(answer.headers.get("Content-Range"))
+            if answer.status == 206 and first == have:
+                _copy(answer, part, have, file)
+                return True
+            if answer.status == 200:  # the server sends the whole file
+                _copy(answer, part, 0, file)
+                return True
+        return False
+    except HTTPError as error:
+        if error.code != 416:  # nothing lies behind what we have: it is complete, or not this file's beginning
+            raise
+        return _span(error.headers.get("Content-Range"))[1] == have
+
+
+def _asked(url: str, start: int | None) -> Any:
+    from urllib.request import Request, urlopen
+
+    headers = {"User-Agent": "aflctl", **({} if start is None else {"Range": f"bytes={start}-"})}
+    return urlopen(Request(url, headers=headers), timeout=TIMEOUT_S)
+
+
+def _span(text: str | None) -> tuple[int | None, int | None]:
+    """(first byte, size of the whole) of a Content-Range header; None for what it does not say."""
+    found = RANGE.fullmatch(text or "")
+    return tuple(int(n) if n and n != "*" else None for n in found.groups()) if found else (None, None)  # type: ignore[return-value]
 
 
 def _copy(answer: HTTPResponse, part: Path, have: int, file: RemoteFile) -> None:
@@ -126,9 +161,3 @@ def checksum(path: Path, kind: str) -> str:
         while chunk := stream.read(CHUNK_BYTES):
             digest.update(chunk)
     return digest.hexdigest()
-
-
-def _disk_full(error: Exception) -> bool:
-    import errno
-
-    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS)

@@ -1,17 +1,15 @@
-"""A dataset that comes in files: finds, fetches, unpacks and converts them once, then opens the converted file."""
+"""A dataset that comes in files: converts the originals once, then opens the converted file."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from aflctl.api import Dataset, Samples, Source
-from aflctl.data.catalog import Listing, RemoteFile, catalog
-from aflctl.errors import DataMissing, EnvironmentProblem
+from aflctl.data.catalog import Listing, catalog
+from aflctl.data.raw import Raw
+from aflctl.errors import AflctlError, DataMissing, EnvironmentProblem
 
 if TYPE_CHECKING:
     from aflctl.api import DataSpec
@@ -19,6 +17,7 @@ if TYPE_CHECKING:
 
 
 MOST_NAMES = 4
+MOST_TEXT = 300
 
 
 class FileDataset(Dataset):
@@ -40,11 +39,18 @@ class FileDataset(Dataset):
 
     def needs(self) -> tuple[tuple[str, ...], ...]:
         """Raw files that `convert` reads: for each, the names under which it may lie."""
-        return tuple((f.name,) for f in self.listing().files if not f.provides)
+        return tuple((f.name,) for f in self.listing().originals() if not f.provides)
+
+    def published(self) -> tuple[int, ...]:
+        """(training, test) samples of the complete set with these parameters; empty = not known."""
+        return self.listing().samples
 
     @abstractmethod
     def convert(self, raw: Raw) -> Table:
-        """Parses the original files, checks their content, and returns plain arrays."""
+        """Parses the original files, checks their content, and returns plain arrays.
+
+        The note `left out`, a list of texts, says which samples could not be read.
+        """
 
     @abstractmethod
     def spec(self, stored: Stored) -> DataSpec:
@@ -52,24 +58,53 @@ class FileDataset(Dataset):
 
     # ---- the plug-in's hooks ----
     def prepare(self, cache: Path, *, download: bool) -> None:
-        """Converts what lies in `raw/`, fetching what is missing when `download`; nothing where that was done."""
-        from aflctl.data import store
+        """Converts what lies in `raw/`, fetching what is missing when `download`; nothing where that was done.
 
-        if store.read(self.stored_at(cache), self.how()) is not None:
+        A converted file that is there is compared with its fingerprint, and made anew where it differs.
+        """
+        from aflctl.data import store
+        from aflctl.data.disk import alone
+        from aflctl.data.fetch import tell
+
+        if store.intact(self.stored_at(cache), self.how()):
             return
-        raw = Raw(cache / self.key, self.listing())
+        with alone(cache / self.key, lambda: tell(f"waiting for another process that prepares {self.key}", 0, 0)):
+            if store.intact(self.stored_at(cache), self.how()):
+                return
+            raw = Raw(cache / self.key, self.listing())
+            raw.tidy()
+            self._gather(raw, cache, download)
+            store.write(self.stored_at(cache), self._converted(raw), self.how())
+
+    def _gather(self, raw: Raw, cache: Path, download: bool) -> None:
         missing = [names for names in self.needs() if raw.find(*names) is None]
         for names in missing:
             if raw.find(*names) is None and not raw.obtain(names, download=download):
-                raise self.absent(cache, [n for n in missing if raw.find(*n) is None])
+                raise self.absent(cache, [n for n in missing if raw.find(*n) is None], raw.extra)
+
+    def _converted(self, raw: Raw) -> Table:
+        from textwrap import shorten
+
+        from aflctl.data.disk import FULL, disk_problem
+
         try:
-            table = self.convert(raw)
-        except (ValueError, KeyError, EOFError, OSError, IndexError, RuntimeError) as error:
-            raise EnvironmentProblem(
-                f"{self.key}: a file in {raw.folder} cannot be read: {error}",
-                hint="delete the damaged file and prepare the dataset again",
-            ) from error
-        store.write(self.stored_at(cache), table, self.how())
+            return self.convert(raw)
+        except AflctlError:
+            raise
+        except MemoryError as error:
+            raise EnvironmentProblem(f"{self.key}: not enough memory to convert the files in {raw.folder}") from error
+        except Exception as error:  # foreign bytes through foreign parsers: zlib.error, BadZipFile, struct.error, ...
+            if isinstance(error, OSError) and error.errno in FULL:
+                problem = disk_problem(error, raw.home)
+                if problem is not None:
+                    raise problem from error
+            if isinstance(error, PermissionError):
+                hint = "give yourself the right to read it"
+            else:
+                hint = "delete the damaged file and prepare the dataset again"
+            said = shorten(str(error) or type(error).__name__, MOST_TEXT)
+            where = raw.extra or raw.folder
+            raise EnvironmentProblem(f"{self.key}: a file in {where} cannot be read: {said}", hint=hint) from error
 
     def open(self, cache: Path) -> Source:
         """The converted file, mapped; DataMissing with the command that makes it."""
@@ -92,11 +127,38 @@ class FileDataset(Dataset):
 
     # ---- places ----
     def state(self, cache: Path) -> str:
-        """prepared, downloaded (all files are there, not converted), or absent."""
-        if self.stored_at(cache).is_file():
-            return "prepared"
+        """One word for a list of datasets.
+
+        prepared     the converted file is there
+        damaged      it is there and cannot be opened
+        outdated     it is there and another version of aflctl made it
+        downloaded   the originals are there and not converted
+        absent       they are not
+        """
+        from aflctl.data import store
+
+        path = self.stored_at(cache)
+        if path.is_file():
+            notes = store.peek(path)
+            if notes is None:
+                return "damaged"
+            return "prepared" if notes.get("how") == self.how() else "outdated"
         raw = Raw(cache / self.key, self.listing())
         return "downloaded" if all(raw.find(*names) or raw.archive(names) for names in self.needs()) else "absent"
+
+    def others(self, cache: Path) -> list[str]:
+        """The parameters of other converted files that are there, as `batches=1`."""
+        import json
+
+        from aflctl.data import store
+
+        found = []
+        for path in sorted((cache / self.key).glob(f"{self.key}-*.safetensors")):
+            _, _, chosen = (store.peek(path) or {}).get("how", "").partition("{")
+            values = json.loads("{" + chosen) if chosen else {}
+            changed = [f"{k}={v}" for k, v in values.items() if k in self.shaping and v != self._default(k)]
+            found.append(" ".join(changed) or path.stem)
+        return found
 
     def how(self) -> str:
         """What the converted file depends on."""
@@ -114,104 +176,46 @@ class FileDataset(Dataset):
     def command(self) -> str:
         """The command that makes the converted file of these parameters."""
         changed = [n for n in self.shaping if getattr(self, n) != self._default(n)]
-        return " ".join([f"aflctl data prepare {self.key}", *(f"--set {n}={getattr(self, n)}" for n in changed)])
+        return " ".join([f"aflctl data prepare {self.key}", *(f"--set {n}={_json(getattr(self, n))}" for n in changed)])
 
-    def absent(self, cache: Path, missing: list[tuple[str, ...]]) -> DataMissing:
-        """The error that names the command and the folder for files downloaded by hand."""
-        folder = cache / self.key / "raw"
+    def by_hand(self, cache: Path) -> str:
+        """Which files people download themselves, where from, and where they go."""
         listing = self.listing()
-        names = [alternatives[0] for alternatives in missing] or [f.name for f in listing.files]
+        outer = listing.originals()
+        kinds = ([f for f in outer if f.urls], [f for f in listing.files if f.urls], outer)
+        names = [f.name for f in next((kind for kind in kinds if kind), [])]
         files = ", ".join(names[:MOST_NAMES]) + (
             f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
         )
-        lacking = f"; missing: {files}" if missing else ""
-        manual = f" ({listing.manual})" if listing.manual else ""
-        which = "" if missing or not files else f" ({files})"
-        return DataMissing(
-            f"dataset {self.key} is not prepared in {cache / self.key}{lacking}",
-            hint=f"run: {self.command()}; files downloaded by hand{which} go to {folder} first{manual}",
+        source = "; ".join(
+            text for text in (f"from {listing.homepage}" if listing.homepage else "", listing.manual) if text
         )
+        return f"put {files or 'the files'} ({source}) into {cache / self.key / 'raw'}"
+
+    def absent(self, cache: Path, missing: list[tuple[str, ...]], looked: Path | None = None) -> DataMissing:
+        """The error that names the command and the folder for files downloaded by hand."""
+        listing = self.listing()
+        names = [alternatives[0] for alternatives in missing]
+        files = ", ".join(names[:MOST_NAMES]) + (
+            f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+        )
+        archives = " or ".join(f.name for f in listing.bringing(*names))
+        lacking = f"; missing: {files}" + (f" (in {archives})" if archives else "") if missing else ""
+        also = f", nor are its files in {looked}" if looked else ""
+        if listing.fetchable:
+            hint = f"run: {self.command()}; where that cannot download, {self.by_hand(cache)} first"
+        else:
+            hint = f"no program can fetch it: {self.by_hand(cache)}, then run: {self.command()}"
+        return DataMissing(f"dataset {self.key} is not prepared in {cache / self.key}{also}{lacking}", hint=hint)
 
     def _default(self, name: str) -> Any:
         return type(self).model_fields[name].default
 
 
-_looked_in: ContextVar[Path | None] = ContextVar("looked_in", default=None)
+def _json(value: object) -> str:
+    import json
 
-
-@contextmanager
-def looking_in(folder: Path | None) -> Iterator[None]:
-    """Inside, original files are looked for in `folder` first; they are read there and not copied."""
-    token = _looked_in.set(folder)
-    try:
-        yield
-    finally:
-        _looked_in.reset(token)
-
-
-class Raw:
-    """The original files of one dataset, wherever people keep them: `raw/`, or torchvision's own layout."""
-
-    def __init__(self, home: Path, listing: Listing) -> None:
-        self.folder: Path = home / "raw"
-        self.listing = listing
-        extra = _looked_in.get()
-        roots = (*((extra, extra / "raw") if extra else ()), self.folder, home, home.parent)
-        self._folders: list[Path] = [*roots[:-1], *(root / layout for layout in listing.layouts for root in roots)]
-
-    def find(self, *names: str) -> Path | None:
-        """The first of these names that exists."""
-        for name in names:
-            for folder in self._folders:
-                if (folder / name).exists():
-                    return folder / name
-        return None
-
-    def __getitem__(self, names: str | tuple[str, ...]) -> Path:
-        wanted = (names,) if isinstance(names, str) else names
-        found = self.find(*wanted)
-        if found is None:
-            raise FileNotFoundError(f"{' or '.join(wanted)} is not in {self.folder}")
-        return found
-
-    def obtain(self, names: tuple[str, ...], *, download: bool) -> bool:
-        """Unpacks the archive that brings one of these files, fetching it (or the file) first when `download`."""
-        from aflctl.data.archive import MAX_BYTES, extract
-        from aflctl.data.fetch import fetch
-
-        brought = [source for name in names if (source := self.listing.source_of(name)) is not None]
-        for source in brought:
-            path = self.find(source.name)
-            if path is None and download and source.urls:
-                path = fetch(source, self.folder)
-            if path is None:
-                continue
-            if source.provides:
-                bound = source.max_bytes or MAX_BYTES
-                extract(path, self.folder, wanted=source.provides, strip=source.strip, max_bytes=bound)
-            if self.find(*names) is not None:
-                return True
-        return False
-
-    def archive(self, names: tuple[str, ...]) -> Path | None:
-        """An archive that is here and brings one of these files."""
-        for name in names:
-            source = self.listing.source_of(name)
-            path = self.find(source.name) if source is not None else None
-            if path is not None:
-                return path
-        return None
-
-    def status(self, file: RemoteFile) -> str:
-        """absent, original (checksum as published), other (differs), or present (nothing published)."""
-        from aflctl.data.fetch import mismatch
-
-        path = self.find(file.name)
-        if path is None:
-            return "absent"
-        if not (file.md5 or file.sha256):
-            return "present"
-        return "original" if mismatch(path, file) is None else "other"
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def naturals_of(stored: Stored) -> dict[str, Any]:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     Parts = Sequence[NDArray[np.int64]]
 
 
+FINGERPRINT, DATA = "fingerprint", "data"
+
+
 @dataclass(frozen=True)
 class Index:
     """Positions per client, and what was written with them (`data` = fingerprint of the dataset they belong to)."""
@@ -35,22 +38,6 @@ def parts_fingerprint(parts: Parts) -> str:
     for part in parts:
         digest.update(len(part).to_bytes(8, "little") + np.ascontiguousarray(part, "<i8").tobytes())
     return digest.hexdigest()
-
-
-def histogram(parts: Parts, labels: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
-    """[M, C] samples of each class at each client."""
-    import numpy as np
-
-    return np.stack([np.bincount(labels[part], minlength=classes) for part in parts])
-
-
-def describe(parts: Parts, labels: NDArray[np.int64], classes: int) -> dict[str, Any]:
-    """Sizes, classes per client, label skew, coverage (share of all samples that were given out), fingerprint."""
-    import numpy as np
-
-    whole = np.bincount(labels, minlength=classes)
-    found = describe_counts(histogram(parts, labels, classes), whole)
-    return {**found, "coverage": found["samples"] / max(1, len(labels)), "fingerprint": parts_fingerprint(parts)}
 
 
 def describe_counts(counts: NDArray[np.int64], whole: NDArray[np.int64] | None = None) -> dict[str, Any]:
@@ -77,17 +64,18 @@ def describe_counts(counts: NDArray[np.int64], whole: NDArray[np.int64] | None =
 
 
 def write_index(path: Path, parts: Parts, notes: Mapping[str, str] | None = None) -> None:
-    """Two arrays in a safetensors file: `positions` [n] and `starts` [M + 1]."""
+    """Two arrays in a safetensors file, `positions` [n] and `starts` [M + 1], and their fingerprint in the notes."""
     import os
 
     import numpy as np
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     starts = np.cumsum([0, *(len(part) for part in parts)]).astype(np.int64)
     positions = np.concatenate(parts).astype(np.int64) if len(parts) else np.empty(0, np.int64)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".part")
-    save_file({"positions": positions, "starts": starts}, partial, dict(notes or {}))
+    told = {**(notes or {}), FINGERPRINT: parts_fingerprint(parts)}
+    partial.write_bytes(save({"positions": positions, "starts": starts}, told))
     os.replace(partial, path)
 
 
@@ -117,7 +105,10 @@ def read_index(path: Path) -> Index:
             notes = opened.metadata() or {}
         if starts[0] != 0 or (np.diff(starts) < 0).any() or starts[-1] != len(positions):
             raise ValueError("`starts` does not fit `positions`")
-        return Index(np.split(positions, starts[1:-1]), notes)
+        parts = np.split(positions, starts[1:-1]) if len(starts) > 1 else []
+        if notes.get(FINGERPRINT, "") != parts_fingerprint(parts):
+            raise ValueError("its positions do not have the fingerprint that was written with them")
+        return Index(parts, notes)
     except Exception as error:
         raise UserError(f"{path}: not a partition file: {error}") from error
 

@@ -96,6 +96,32 @@ def _stream(out: BinaryIO, arrays: Mapping[str, NDArray[Any]], notes: Mapping[st
             out.write(rows.tobytes())
 
 
+def peek(path: Path) -> dict[str, str] | None:
+    """What was written with the arrays, without loading them; None where the file is cut short or no such file."""
+    try:
+        with path.open("rb") as stream:
+            size = int.from_bytes(stream.read(8), "little")
+            if size > path.stat().st_size:
+                return None
+            header = json.loads(stream.read(size))
+        notes = header.pop("__metadata__")
+        end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
+        return notes if path.stat().st_size == 8 + size + end else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError):
+        return None
+
+
+def intact(path: Path, how: str) -> bool:
+    """Whether the file is there, was made in this way, and its arrays still have their fingerprint."""
+    notes = peek(path)
+    if notes is None or notes.get("schema") != SCHEMA or notes.get("how") != how:
+        return False
+    stored = read(path, how)
+    return (
+        stored is not None and fingerprint(how, {k: v.numpy() for k, v in stored.tensors.items()}) == stored.fingerprint
+    )
+
+
 def read(path: Path, how: str) -> Stored | None:
     """The file's tensors without copying them; None where it is absent or was made in another way."""
     from safetensors import SafetensorError, safe_open
@@ -110,6 +136,7 @@ def read(path: Path, how: str) -> Stored | None:
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise EnvironmentProblem(
-            f"{path}: the converted dataset is damaged ({error})", hint="delete this file and prepare the dataset again"
+            f"{path}: the converted dataset is damaged ({error})",
+            hint=f"run: aflctl data prepare {path.parent.name}, with the same parameters; it makes the file anew",
         ) from error
     return Stored(tensors, json.loads(notes["notes"]), notes["fingerprint"])

@@ -225,6 +225,7 @@ def _execute(
 def _report(
     rundir: RunDir, plan: Plan, x: Experiment, identity: str, prints: Mapping[str, str], results: dict[str, Any]
 ) -> None:
+    from aflctl.engine.division import facts_of
     from aflctl.report import write_all
 
     config = plan.config
@@ -241,6 +242,7 @@ def _report(
         "model_name": config.model.name,
         "seed": config.seed,
         "executor": x.executor,
+        "partition": facts_of(x.data),
         **results,
     }
     write_all(rundir.path, summary)

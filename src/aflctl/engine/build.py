@@ -13,6 +13,7 @@ import torch
 
 from aflctl.api import Algorithm, FederatedData, Setup
 from aflctl.data.holdout import hold_out
+from aflctl.engine.division import rows_of
 from aflctl.engine.executors import choose, place
 from aflctl.engine.live import divide_all, live
 from aflctl.engine.modal import equipped, required, sensors_of
@@ -80,20 +81,7 @@ def federate(plan: Plan, cache: Path, opened: Opened | None = None) -> Federated
     if plan.algorithm.pools:
         rows = [np.arange(len(labels), dtype=np.int64)]
     else:
-        rows = plan.partition.split(labels, clients, generator(key(seed, "partition")), source.naturals)
-    if len(rows) != clients:
-        raise UserError(
-            f"the partition made {len(rows)} clients, the configuration asks for {clients}",
-            where="clients.count",
-            hint=f"set clients.count to {len(rows)}",
-        )
-    empty = [i for i, r in enumerate(rows) if not len(r)]
-    if empty:
-        raise UserError(
-            f"{len(empty)} clients have no training sample (client {empty[0]} is the first)",
-            where="dataset.partition",
-            hint="set dataset.partition.min_size to 1 or more, or lower clients.count",
-        )
+        rows = rows_of(plan, source)
     source, sensors = equipped(plan, source, rows)
     share = config.dataset.test_fraction or (PERSONAL_TEST if config.personalization else None)
     if share is None:

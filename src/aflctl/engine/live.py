@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from aflctl.data.holdout import hold_out
+from aflctl.engine.division import rows_of
 from aflctl.errors import UserError
 from aflctl.sim.growth import Growing
 from aflctl.sim.streams import generator, key
@@ -55,7 +56,7 @@ def divide_all(plan: Plan, source: Source) -> Divided:
     labels, share, seed = source.train.labels.numpy(), plan.config.dataset.test_fraction, plan.seeds["data"]
     own = getattr(plan.partition, "local_split", None)
     if share is not None:
-        rows = plan.partition.split(labels, clients, generator(key(seed, "partition")), source.naturals)
+        rows = rows_of(plan, source)
         pairs = [hold_out(labels, r, share, generator(key(seed, "local-test", c))) for c, r in enumerate(rows)]
     elif own is not None:
         pairs = own(labels, clients)
@@ -66,10 +67,9 @@ def divide_all(plan: Plan, source: Source) -> Divided:
             hint="set dataset.test_fraction, or use the partition legacy, which has a split of its own",
         )
     train, test = [np.sort(p[0]) for p in pairs], [np.sort(p[1]) for p in pairs]
-    if len(pairs) != clients or not all(len(r) for r in train):
+    if not all(len(r) for r in train):
         raise UserError(
-            f"the partition made {len(pairs)} clients, {sum(not len(r) for r in train)} of them without a training "
-            f"sample; the configuration asks for {clients}",
+            f"{sum(not len(r) for r in train)} of {len(pairs)} clients are without a training sample",
             where="dataset.partition",
             hint="raise dataset.partition.min_size, or change clients.count",
         )

@@ -16,8 +16,17 @@ Warning_ = dict[str, str]
 
 def warnings(x: Experiment, driver: Driver) -> list[Warning_]:
     """All that apply, each with a `code` and a `message`."""
-    checks = (_chance, _one_client, _discarded, _buffer, _sparse, _classes, _bound, _executor, _patience)
+    checks = (_left_out, _chance, _one_client, _discarded, _buffer, _sparse, _classes, _bound, _executor, _patience)
     return [{"code": code, "message": text} for check in checks for code, text in check(x, driver)]
+
+
+def _left_out(x: Experiment, driver: Driver) -> Iterator[tuple[str, str]]:
+    asked, there = x.plan.config.clients.count, len(x.data.samples)
+    if there < asked and not x.plan.algorithm.pools:
+        yield (
+            "clients-left-out",
+            f"{asked - there} of {asked} clients fell below dataset.partition.min_size and took no part",
+        )
 
 
 def _chance(x: Experiment, driver: Driver) -> Iterator[tuple[str, str]]:

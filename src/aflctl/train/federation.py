@@ -70,10 +70,20 @@ class Divided:
             return [np.asarray(r) for r in self.rows]
         return [np.sort(np.concatenate(pair)) for pair in zip(self.rows, self.local_tests, strict=True)]
 
+    def counts(self) -> NDArray[np.int64]:
+        """[clients, classes] training samples of each class at each client."""
+        owner = np.repeat(np.arange(len(self.rows)), self.samples)
+        label = self._all.labels.cpu().numpy()[np.concatenate([np.asarray(r) for r in self.rows])]
+        shape = (len(self.rows), self.spec.classes)
+        return np.bincount(owner * shape[1] + label, minlength=shape[0] * shape[1]).reshape(shape)
+
+    def coverage(self) -> float:
+        """Share of the source's training samples that some client has, for training or for its own test."""
+        return sum(len(part) for part in self.parts()) / max(1, len(self._all))
+
     def class_counts(self) -> list[int]:
         """Training samples of each class over all clients."""
-        rows = np.concatenate([np.asarray(r) for r in self.rows])
-        return np.bincount(self._all.labels.cpu().numpy()[rows], minlength=self.spec.classes).tolist()  # type: ignore[no-any-return]
+        return self.counts().sum(0).tolist()  # type: ignore[no-any-return]
 
     def train(self, client: int) -> Samples:
         """The client's training samples."""

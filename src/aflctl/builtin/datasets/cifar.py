@@ -41,10 +41,9 @@ def _array(kind: type, shape: Any, code: Any) -> Any:
 def _plain_dtype(code: str, *_: object) -> Any:
     import numpy as np
 
-    found = np.dtype(code)
-    if found.hasobject:
-        raise pickle.UnpicklingError("the file holds an array of Python objects")
-    return found
+    if code not in ("u1", "|u1"):
+        raise pickle.UnpicklingError(f"the file holds an array of type {code!r}, expected bytes")
+    return np.dtype(np.uint8)
 
 
 def _encode(text: str, encoding: str) -> bytes:
@@ -71,6 +70,7 @@ def read_batch(path: Path, label_keys: tuple[str, ...]) -> tuple[NDArray[np.uint
     """
     import numpy as np
 
+    pixels: Any
     if path.suffix == ".bin":
         width = len(label_keys) + PIXELS
         content = np.fromfile(path, np.uint8)
@@ -81,8 +81,11 @@ def read_batch(path: Path, label_keys: tuple[str, ...]) -> tuple[NDArray[np.uint
         labels = [rows[:, i].astype(np.int64) for i in range(len(label_keys))]
     else:
         batch = read_pickle(path)
-        pixels = batch["data"]
-        labels = [np.asarray(batch.get(key, ()), np.int64) for key in label_keys]
+        pixels = batch.get("data")
+        try:
+            labels = [np.asarray(batch.get(key, ()), np.int64) for key in label_keys]
+        except (TypeError, ValueError, OverflowError) as error:
+            raise ValueError(f"{path.name}: labels are no numbers ({error})") from error
     if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.ndim != 2 or pixels.shape[1] != PIXELS:
         raise ValueError(f"{path.name}: expected rows of {PIXELS} bytes")
     if any(len(found) != len(pixels) for found in labels):

@@ -32,13 +32,16 @@ class Cifar10(FileDataset):
         names = [f"data_batch_{i}" for i in range(1, self.batches + 1)]
         return tuple((name, f"{name}.bin") for name in (*names, "test_batch"))
 
+    def published(self) -> tuple[int, ...]:
+        return (10_000 * self.batches, 10_000)
+
     def convert(self, raw: Raw) -> Table:
         import numpy as np
 
         read = [read_batch(raw[names], ("labels",)) for names in self.needs()]
         train = np.concatenate([images for images, _ in read[:-1]])
         labels = np.concatenate([found[0] for _, found in read[:-1]])
-        return image_table((train, labels), (read[-1][0], read[-1][1][0]), 10)
+        return image_table((train, labels), (read[-1][0], read[-1][1][0]), len(CLASSES))
 
     def spec(self, stored: Stored) -> DataSpec:
         return DataSpec((Modality("image", (3, 32, 32), "image", MEAN, STD),), 10, CLASSES)

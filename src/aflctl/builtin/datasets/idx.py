@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +12,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 UNPACKED_BYTES = 200_000_000
+SIDE = 28
 
 
 def idx_names(name: str) -> tuple[str, ...]:
-    """Compressed as published, or unpacked as torchvision leaves it."""
-    return (f"{name}.gz", name)
+    """Compressed as published, unpacked as torchvision leaves it, or spelled as in some re-packed copies."""
+    return (f"{name}.gz", name, name.replace("-idx", ".idx"))
 
 
 def read_idx(
@@ -29,8 +29,8 @@ def read_idx(
     torchvision's layout; their checksums are not required, their shapes are checked.
     """
     reader = getattr(torchvision("datasets"), kind)
-    with tempfile.TemporaryDirectory() as root:
-        folder = Path(root) / layout
+    with raw.workspace() as root:
+        folder = root / layout
         folder.mkdir(parents=True)
         for prefix in parts.values():
             for suffix in ("images-idx3-ubyte", "labels-idx1-ubyte"):
@@ -38,11 +38,11 @@ def read_idx(
         found: list[Any] = []
         for part, prefix in parts.items():
             try:
-                read = reader(root, train=part == "train", download=False, **options)
+                read = reader(str(root), train=part == "train", download=False, **options)
             except AssertionError as error:  # torchvision's own check of the header
                 raise ValueError(f"{prefix}: not a valid IDX file, or cut short") from error
             images, labels = read.data.numpy(), read.targets.numpy()
-            if images.ndim != 3 or len(images) != len(labels) or not len(labels):
+            if images.shape[1:] != (SIDE, SIDE) or len(images) != len(labels) or not len(labels):
                 raise ValueError(f"{prefix}: {len(images)} images of shape {images.shape[1:]} and {len(labels)} labels")
             found += [images, labels]
     return found[0], found[1], found[2], found[3]
@@ -51,12 +51,13 @@ def read_idx(
 def unpack(source: Path, target: Path) -> None:
     """Copies a file, taking off gzip; refuses more than `UNPACKED_BYTES`."""
     import gzip
+    import zlib
 
     opener = gzip.open if source.suffix == ".gz" else open
     with opener(source, "rb") as stream:
         try:
             content = stream.read(UNPACKED_BYTES + 1)
-        except (OSError, EOFError) as error:
+        except (OSError, EOFError, zlib.error) as error:
             raise ValueError(f"{source.name}: {error}") from error
     if len(content) > UNPACKED_BYTES:
         raise ValueError(f"{source.name}: unpacks to more than {UNPACKED_BYTES} bytes")

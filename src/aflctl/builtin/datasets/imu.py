@@ -47,7 +47,7 @@ class Imu(FileDataset):
                 path = raw.find(f"{name}_{activity}_nor.txt")
                 if path is None:
                     continue
-                values = numbers(path, ",").reshape(-1)
+                values = numbers(path).reshape(-1)
                 if len(values) % (AXES * STEPS):
                     raise ValueError(f"{path.name}: {len(values)} values are no whole number of {AXES * STEPS}")
                 mine = values.reshape(-1, STEPS, AXES).transpose(0, 2, 1)

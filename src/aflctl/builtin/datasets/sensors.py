@@ -12,23 +12,32 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def numbers(path: Path, separator: str | None = None) -> NDArray[np.float64]:
-    """[rows, columns] of a text file; ValueError naming the file and the row where rows differ or are no numbers."""
+def numbers(path: Path) -> NDArray[np.float64]:
+    """[rows, columns] of a text file with blanks or commas; ValueError naming file and row of what is no table."""
     import numpy as np
 
     rows = []
     with path.open(encoding="ascii", errors="replace") as stream:
         for line, text in enumerate(stream, 1):
-            cells = [cell for cell in text.strip().split(separator) if cell.strip()]
+            cells = text.replace(",", " ").split()
             if not cells:
                 continue
             try:
                 rows.append(np.array(cells, float))
-            except ValueError as error:
-                raise ValueError(f"{path.name}, row {line}: {error}") from None
+            except ValueError:
+                bad = next((cell for cell in cells if not _is_number(cell)), text)
+                raise ValueError(f"{path.name}, row {line}: {bad[:40]!r} is no number") from None
             if len(rows[-1]) != len(rows[0]):
                 raise ValueError(f"{path.name}, row {line}: {len(rows[-1])} values, the first row has {len(rows[0])}")
     return np.stack(rows) if rows else np.empty((0, 0))
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
 
 
 def channel_statistics(windows: NDArray[Any]) -> tuple[list[float], list[float]]:

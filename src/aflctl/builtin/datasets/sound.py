@@ -1,9 +1,11 @@
-"""From a waveform to log-mel features, in numpy."""
+"""From a waveform to what a network is shown, with numpy and SciPy."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from aflctl.errors import EnvironmentProblem
 
 if TYPE_CHECKING:
     import numpy as np
@@ -12,6 +14,8 @@ if TYPE_CHECKING:
 RATE_HZ, SECONDS = 16_000, 3
 WINDOW, HOP, BANDS = 1024, 512, 64
 RANGE_DB = 80.0
+SEGMENT, OVERLAP = 512, 353  # of the spectrogram; the hop is their difference, 159
+POINTER = b"version https://git-lfs"
 
 
 def read_wav(path: Path) -> NDArray[np.float64]:
@@ -21,6 +25,13 @@ def read_wav(path: Path) -> NDArray[np.float64]:
     import numpy as np
     from scipy.io import wavfile
     from scipy.signal import resample_poly
+
+    with path.open("rb") as stream:
+        if stream.read(len(POINTER)) == POINTER:
+            raise EnvironmentProblem(
+                f"{path} is a pointer of Git LFS, not sound",
+                hint=f"run `git lfs pull` in the clone that holds {path.parent}",
+            )
 
     try:
         with warnings.catch_warnings():
@@ -37,6 +48,28 @@ def read_wav(path: Path) -> NDArray[np.float64]:
     return np.asarray(np.clip(mono, -1, 1), float)
 
 
+def three_seconds(wave: NDArray[np.float64]) -> NDArray[np.float64]:
+    """[48000] the clip repeated and cut, as AFL-Lib and OGM-GE do; they do not pad with silence."""
+    import numpy as np
+
+    wanted = RATE_HZ * SECONDS
+    return np.tile(wave, -(-wanted // len(wave)))[:wanted]
+
+
+def spectrogram(wave: NDArray[np.float64]) -> NDArray[np.float16]:
+    """[257, 299] of a clip tiled and cut to 3 s: log(|S| + 1e-7) with mean 0 and deviation 1 over the clip.
+
+    S is SciPy's power spectrogram of segments of 512 samples that overlap by 353, as AFL-Lib calls it. UNVERIFIED: its
+    window there; here SciPy's default, Tukey (0.25).
+    """
+    import numpy as np
+    from scipy.signal import spectrogram as power_of
+
+    _, _, power = power_of(three_seconds(wave), RATE_HZ, nperseg=SEGMENT, noverlap=OVERLAP)
+    log = np.log(np.abs(power) + 1e-7)
+    return ((log - log.mean()) / (log.std() + 1e-9)).astype(np.float16)  # type: ignore[no-any-return]
+
+
 def log_mel(wave: NDArray[np.float64]) -> NDArray[np.uint8]:
     """[64, 94] bytes of a clip tiled and cut to 3 s: the upper 80 dB of the mel power spectrum, 255 = its maximum.
 
@@ -44,9 +77,7 @@ def log_mel(wave: NDArray[np.float64]) -> NDArray[np.uint8]:
     """
     import numpy as np
 
-    wanted = RATE_HZ * SECONDS
-    clip = np.tile(wave, -(-wanted // len(wave)))[:wanted]
-    padded = np.pad(clip, WINDOW // 2, mode="reflect")
+    padded = np.pad(three_seconds(wave), WINDOW // 2, mode="reflect")
     frames = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[::HOP]
     power = np.abs(np.fft.rfft(frames * np.hanning(WINDOW + 1)[:-1], axis=1)) ** 2
     decibel = 10 * np.log10(np.maximum(power @ mel_bands().T, 1e-10)).T

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
-from pathlib import Path
 from typing import ClassVar
 
 from aflctl.api import DataSpec, Modality
@@ -32,10 +30,10 @@ class Svhn(FileDataset):
         parts = []
         for split in ("train", "test"):
             path = raw[f"{split}_32x32.mat"]
-            with tempfile.TemporaryDirectory() as root:
-                os.symlink(path.resolve(), Path(root) / path.name)
+            with raw.workspace() as root:
+                os.symlink(path.resolve(), root / path.name)
                 try:
-                    read = reader(root, split=split, download=False)
+                    read = reader(str(root), split=split, download=False)
                 except Exception as error:  # SciPy raises many kinds on a damaged file
                     raise ValueError(f"{path.name}: {error}") from error
             parts.append((np.ascontiguousarray(read.data), np.atleast_1d(read.labels)))

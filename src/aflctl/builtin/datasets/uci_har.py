@@ -41,6 +41,9 @@ class UciHar(FileDataset):
     def needs(self) -> tuple[tuple[str, ...], ...]:
         return (("train/y_train.txt", ARRAYS), ("test/y_test.txt", ARRAYS))
 
+    def published(self) -> tuple[int, ...]:
+        return self.listing().samples if self.test == "official" else ()
+
     def convert(self, raw: Raw) -> Table:
         import numpy as np
 

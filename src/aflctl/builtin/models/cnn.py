@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from math import gcd
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
 from aflctl.api import Model
 from aflctl.builtin.models.inputs import pixels
+from aflctl.builtin.models.norms import SAID, Norm, normalise
 
 if TYPE_CHECKING:
     from torch import nn
@@ -25,10 +25,15 @@ class Cnn(Model):
 
     channels: tuple[Annotated[int, Field(ge=1)], ...] = Field((16, 32), min_length=1, description="channels per stage")
     hidden: int = Field(64, ge=1, description="size of the fully connected layer before the logits")
-    norm: Literal["group", "none"] = Field("group", description="normalisation after each convolution")
+    norm: Norm = Field("group", description=SAID)
     groups: int = Field(
         4, ge=1, description="groups of GroupNorm; the largest common divisor with the channels is used"
     )
+
+    @property
+    def stacks(self) -> bool:  # type: ignore[override]
+        """Not with BatchNorm."""
+        return self.norm != "batch"
 
     def build(self, spec: DataSpec, fusion: Fusion | None = None) -> nn.Module:
         """conv1, norm1, relu1, pool1, conv2, ..., flatten, fc1, relu, head."""
@@ -38,8 +43,8 @@ class Cnn(Model):
         layers: OrderedDict[str, nn.Module] = OrderedDict()
         for i, out in enumerate(self.channels, 1):
             layers[f"conv{i}"] = nn.Conv2d(depth, out, 3, padding=1)
-            if self.norm == "group":
-                layers[f"norm{i}"] = nn.GroupNorm(gcd(self.groups, out), out)
+            if self.norm != "none":
+                layers[f"norm{i}"] = normalise(self.norm, out, self.groups)
             layers[f"relu{i}"] = nn.ReLU()
             if min(height, width) >= 4:
                 layers[f"pool{i}"] = nn.MaxPool2d(2)

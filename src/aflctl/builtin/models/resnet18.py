@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from math import gcd
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
 from aflctl.api import Model
 from aflctl.builtin.models.inputs import pixels
+from aflctl.builtin.models.norms import SAID, Norm, normalise
 
 if TYPE_CHECKING:
     from torch import nn
@@ -26,7 +26,7 @@ class Resnet18(Model):
     stem: Literal["auto", "cifar", "imagenet"] = Field(
         "auto", description="3 x 3 without pooling, or 7 x 7 with; auto: cifar up to 64 pixels"
     )
-    norm: Literal["group", "batch"] = Field("group", description="normalisation after each convolution")
+    norm: Norm = Field("group", description=SAID)
     groups: int = Field(
         32, ge=1, description="groups of GroupNorm; the largest common divisor with the channels is used"
     )
@@ -34,7 +34,7 @@ class Resnet18(Model):
     @property
     def stacks(self) -> bool:  # type: ignore[override]
         """Not with BatchNorm."""
-        return self.norm == "group"
+        return self.norm != "batch"
 
     def build(self, spec: DataSpec, fusion: Fusion | None = None) -> nn.Module:
         """torchvision's names: conv1, bn1, layer1 ... layer4, fc."""
@@ -42,11 +42,10 @@ class Resnet18(Model):
 
         from aflctl.data import torchvision
 
-        def group(channels: int) -> nn.Module:
-            return nn.GroupNorm(gcd(self.groups, channels), channels)
+        def norm(channels: int) -> nn.Module:
+            return normalise(self.norm, channels, self.groups)
 
         depth, height, width = pixels(spec, "resnet18", 8)
-        norm = group if self.norm == "group" else nn.BatchNorm2d
         module: Any = torchvision("models").resnet18(weights=None, num_classes=spec.classes, norm_layer=norm)
         if self.stem == "cifar" or (self.stem == "auto" and max(height, width) <= 64):
             module.conv1 = nn.Conv2d(depth, 64, 3, padding=1, bias=False)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from math import gcd
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
 from aflctl.api import Model
 from aflctl.builtin.models.inputs import pixels
+from aflctl.builtin.models.norms import SAID, Norm, normalise
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -27,7 +27,7 @@ class ResnetSmall(Model):
 
     blocks: tuple[Annotated[int, Field(ge=1)], ...] = Field((3, 3, 3), min_length=1, description="blocks per stage")
     width: int = Field(16, ge=1, description="channels of the first stage; each further stage doubles them")
-    norm: Literal["group", "batch"] = Field("group", description="normalisation after each convolution")
+    norm: Norm = Field("group", description=SAID)
     groups: int = Field(
         8, ge=1, description="groups of GroupNorm; the largest common divisor with the channels is used"
     )
@@ -35,7 +35,7 @@ class ResnetSmall(Model):
     @property
     def stacks(self) -> bool:  # type: ignore[override]
         """Not with BatchNorm."""
-        return self.norm == "group"
+        return self.norm != "batch"
 
     def build(self, spec: DataSpec, fusion: Fusion | None = None) -> nn.Module:
         """conv1, norm1, stage1.block1 ..., mean, flatten, head."""
@@ -43,28 +43,26 @@ class ResnetSmall(Model):
 
         depth, _, _ = pixels(spec, "resnet-small", 8)
 
-        def normalise(channels: int) -> nn.Module:
-            if self.norm == "batch":
-                return nn.BatchNorm2d(channels)
-            return nn.GroupNorm(gcd(self.groups, channels), channels)
+        def norm(channels: int) -> nn.Module:
+            return normalise(self.norm, channels, self.groups)
 
         class Block(nn.Module):
             def __init__(self, inputs: int, out: int, stride: int) -> None:
                 super().__init__()
                 self.conv1 = nn.Conv2d(inputs, out, 3, stride, 1, bias=False)
-                self.norm1 = normalise(out)
+                self.norm1 = norm(out)
                 self.conv2 = nn.Conv2d(out, out, 3, 1, 1, bias=False)
-                self.norm2 = normalise(out)
+                self.norm2 = norm(out)
                 self.shortcut: nn.Module = nn.Identity()
                 if stride > 1:
-                    self.shortcut = nn.Sequential(nn.Conv2d(inputs, out, 1, stride, bias=False), normalise(out))
+                    self.shortcut = nn.Sequential(nn.Conv2d(inputs, out, 1, stride, bias=False), norm(out))
 
             def forward(self, x: Tensor) -> Tensor:
                 hidden = self.norm2(self.conv2(self.norm1(self.conv1(x)).relu()))
                 return (hidden + self.shortcut(x)).relu()  # type: ignore[no-any-return]
 
         layers: OrderedDict[str, nn.Module] = OrderedDict(
-            conv1=nn.Conv2d(depth, self.width, 3, padding=1, bias=False), norm1=normalise(self.width), relu1=nn.ReLU()
+            conv1=nn.Conv2d(depth, self.width, 3, padding=1, bias=False), norm1=norm(self.width), relu1=nn.ReLU()
         )
         inputs = self.width
         for i, count in enumerate(self.blocks):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from math import gcd
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
 from aflctl.api import Model
 from aflctl.builtin.models.inputs import only
+from aflctl.builtin.models.norms import SAID, Norm, normalise
 
 if TYPE_CHECKING:
     from torch import nn
@@ -25,10 +25,15 @@ class SensorCnn(Model):
 
     channels: tuple[Annotated[int, Field(ge=1)], ...] = Field((32, 64), min_length=1, description="channels per stage")
     kernel: int = Field(5, ge=1, description="steps that a filter spans; odd")
-    norm: Literal["group", "none"] = Field("group", description="normalisation after each convolution")
+    norm: Norm = Field("group", description=SAID)
     groups: int = Field(
         4, ge=1, description="groups of GroupNorm; the largest common divisor with the channels is used"
     )
+
+    @property
+    def stacks(self) -> bool:  # type: ignore[override]
+        """Not with BatchNorm."""
+        return self.norm != "batch"
 
     def build(self, spec: DataSpec, fusion: Fusion | None = None) -> nn.Module:
         """conv1, norm1, relu1, pool1, ..., mean, flatten, head."""
@@ -38,8 +43,8 @@ class SensorCnn(Model):
         layers: OrderedDict[str, nn.Module] = OrderedDict()
         for i, out in enumerate(self.channels, 1):
             layers[f"conv{i}"] = nn.Conv1d(depth, out, self.kernel, padding=self.kernel // 2)
-            if self.norm == "group":
-                layers[f"norm{i}"] = nn.GroupNorm(gcd(self.groups, out), out)
+            if self.norm != "none":
+                layers[f"norm{i}"] = normalise(self.norm, out, self.groups, dims=1)
             layers[f"relu{i}"] = nn.ReLU()
             if length >= 4:
                 layers[f"pool{i}"] = nn.MaxPool1d(2)

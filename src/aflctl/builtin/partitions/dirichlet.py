@@ -30,9 +30,7 @@ class Dirichlet(Partition):
     Acar et al. 2021 (2111.04263).
     """
 
-    conformance: ClassVar = {
-        "variants": ({"alpha": 0.1, "min_size": 20, "max_retries": 1, "shortfall": "accept"},)
-    }
+    conformance: ClassVar = {"variants": ({"alpha": 0.1, "min_size": 20, "max_retries": 1, "shortfall": "accept"},)}
 
     alpha: float = Field(0.5, gt=0, description="concentration; 0.1 = strong skew, 100 = nearly IID")
     by: Literal["class", "client"] = Field("class", description="what is divided by the draw")
@@ -40,6 +38,11 @@ class Dirichlet(Partition):
     min_size: int = Field(2, ge=0, description="samples every client must have")
     max_retries: int = Field(50, ge=0, le=100_000, description="draws after the first one")
     shortfall: Shortfall = Field("error", description="what to do when no draw gives every client min_size samples")
+
+    @property
+    def leaves_out(self) -> bool:
+        """Whether clients below the minimum are no clients at all."""
+        return self.shortfall == "drop"
 
     def split(
         self,

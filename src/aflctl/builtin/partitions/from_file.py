@@ -23,6 +23,12 @@ class FromFile(Partition):
     path: Path = Field(description="the file; looked up beside the configuration, then in the working folder")
     repeats: bool = Field(False, description="whether a sample may belong to several clients")
 
+    def made_for(self) -> str:
+        """Fingerprint of the data that the file was written for; empty where it does not say."""
+        from aflctl.data.index import DATA, read_index
+
+        return read_index(self.path).notes.get(DATA, "")
+
     def split(
         self,
         labels: NDArray[np.int64],

@@ -30,15 +30,18 @@ class Pathological(Partition):
     M clients, C classes.
     """
 
-    conformance: ClassVar = {
-        "variants": ({"k": 1, "min_size": 30, "max_retries": 1, "shortfall": "accept"},)
-    }
+    conformance: ClassVar = {"variants": ({"k": 1, "min_size": 30, "max_retries": 1, "shortfall": "accept"},)}
 
     k: int = Field(2, ge=1, description="classes or shards per client")
     form: Literal["classes", "shards"] = Field("classes", description="what k counts")
     min_size: int = Field(1, ge=0, description="samples every client must have")
     max_retries: int = Field(50, ge=0, le=100_000, description="draws after the first one")
     shortfall: Shortfall = Field("error", description="what to do when no draw gives every client min_size samples")
+
+    @property
+    def leaves_out(self) -> bool:
+        """Whether clients below the minimum are no clients at all."""
+        return self.shortfall == "drop"
 
     def split(
         self,

@@ -31,6 +31,11 @@ class Quantity(Partition):
     max_retries: int = Field(50, ge=0, le=100_000, description="draws after the first one")
     shortfall: Shortfall = Field("error", description="what to do when no draw gives every client min_size samples")
 
+    @property
+    def leaves_out(self) -> bool:
+        """Whether clients below the minimum are no clients at all."""
+        return self.shortfall == "drop"
+
     def split(
         self,
         labels: NDArray[np.int64],

@@ -59,7 +59,7 @@ def until_enough(
 
     error    UserError with the numbers of the best draw
     repair   the best draw, completed by moves from the largest clients
-    drop     the best draw, clients below the minimum left without samples
+    drop     the best draw; clients below the minimum get nothing, and a run has so many fewer clients
     accept   the best draw as it is
     """
     best, most = draw(), -1
