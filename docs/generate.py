@@ -275,7 +275,8 @@ def configuration() -> Iterator[str]:
 
 def _kind(p: Parameter) -> str:
     kind = re.sub(r"\b(Plugin|Dataset|Model|Availability)Ref\b", "plug-in", p.type).replace("FleetSpec", "mapping")
-    return f"{kind}, {p.range}" if p.range and p.range.startswith((">", "<")) else kind
+    limits = p.range.replace(f"{2**63:g}", "2^63")
+    return f"{kind}, {limits}" if p.range and p.range.startswith((">", "<")) else kind
 
 
 def catalogue(kind: str, title: str, intro: str) -> Iterator[str]:

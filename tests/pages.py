@@ -7,12 +7,15 @@ A page is a story in an empty folder. Its blocks are taken in order:
     python        a file if the first line is `# name.py`, else a program
     csv           a file; its first line, `# name.csv`, is left out
     toml          parsed
-    text          shown only: output, equations, diagrams
+    text          shown only: equations, diagrams; or, with `printed`, what the commands before it print
 
 An HTML comment in the line before a block changes that, always with a reason:
 
     <!-- not executed: needs a GPU -->
     <!-- exit 2: the mistake is the point -->
+    <!-- printed: the end is left out -->
+
+Of what is printed each line is compared, numbers and blanks aside; `...` stands for what is left out.
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 _FENCE = re.compile(r"^( *)```(\w*)[^\n]*\n(.*?)^\1```[ ]*$", re.MULTILINE | re.DOTALL)
-_MARK = re.compile(r"<!-- (not executed|exit (\d+)): (\S.*?) -->\s*\Z")
+_MARK = re.compile(r"<!-- (not executed|printed|exit (\d+)): (\S.*?) -->\s*\Z")
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,7 @@ class Block:
     text: str
     skipped: str | None = None
     code: int = 0
+    printed: bool = False
 
     @property
     def file(self) -> str | None:
@@ -58,6 +62,12 @@ class Block:
         return []
 
 
+def outline(text: str) -> list[str]:
+    """The lines of an output without their numbers and blanks; empty ones are left out."""
+    lines = (re.sub(r"\s+", " ", re.sub(r"\d[\d.,]*", "#", line)).strip() for line in text.splitlines())
+    return [line for line in lines if line]
+
+
 def blocks(page: Path) -> list[Block]:
     """The fenced blocks of a page."""
     text = page.read_text(encoding="utf-8")
@@ -71,6 +81,7 @@ def blocks(page: Path) -> list[Block]:
                 textwrap.dedent(match[3]),
                 mark[3] if mark and mark[1] == "not executed" else None,
                 int(mark[2] or 0) if mark else 0,
+                bool(mark and mark[1] == "printed"),
             )
         )
     return found

@@ -16,7 +16,7 @@ import typer
 import yaml
 
 from aflctl.cli.app import app
-from pages import ROOT, Block, Shell, blocks, outside_blocks, pages
+from pages import ROOT, Block, Shell, blocks, outline, outside_blocks, pages
 
 pytestmark = pytest.mark.cli
 
@@ -39,24 +39,34 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
 @pytest.mark.parametrize("page", STORY)
 def test_what_a_page_shows_works(page: str, shell: Shell, tmp_path: Path) -> None:
     (tmp_path / "plugins").symlink_to(ROOT / "plugins")  # what the README's reader has beside it
+    said = ""
     for block in blocks(ROOT / page):
-        if block.skipped is None:
-            tell(block, page, shell, tmp_path)
+        if block.printed:
+            absent = [line for line in outline(block.text) if not shown(line, outline(said))]
+            assert absent == [], f"{page}:{block.line}: is not printed"
+        elif block.skipped is None:
+            said = tell(block, page, shell, tmp_path) or said
 
 
-def tell(block: Block, page: str, shell: Shell, folder: Path) -> None:
-    """Does what one block says."""
-    at = f"{page}:{block.line}"
+def shown(line: str, output: list[str]) -> bool:
+    """Whether a line of the page is a line of the output, or its beginning where the page ends it with dots."""
+    return line in output or (line.endswith("...") and any(o.startswith(line[:-3].strip()) for o in output))
+
+
+def tell(block: Block, page: str, shell: Shell, folder: Path) -> str:
+    """Does what one block says, and gives back what its commands said."""
+    at, said = f"{page}:{block.line}", ""
     if block.file:
         file = folder / block.file
         file.parent.mkdir(parents=True, exist_ok=True)
         _, _, rest = block.text.partition("\n")
         file.write_text(rest if file.suffix in (".csv", ".json") else block.text)
-        return
+        return said
     for command in block.commands:
         done = shell.command(command, folder)
         assert done.returncode == block.code, f"{at}: {command}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
         assert (done.stdout + done.stderr).strip() or ">" in command or "pip" in command, f"{at}: {command}: no word"
+        said += f"{done.stdout}\n{done.stderr}\n"
     if block.language == "yaml":
         file = folder / f"line-{block.line}.yaml"
         file.write_text(block.text)
@@ -67,6 +77,7 @@ def tell(block: Block, page: str, shell: Shell, folder: Path) -> None:
         assert done.returncode == block.code, f"{at}:\n{block.text}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
     elif block.language == "toml":
         tomllib.loads(block.text)
+    return said
 
 
 @pytest.mark.parametrize("page", STORY)
