@@ -151,11 +151,13 @@ class Barrier(_Rule):
         """Updates that fill a round."""
         return self.cohort or max(1, int(fleet.capacity / self.over_select))
 
+    def started(self, fleet: Fleet) -> int:
+        """Clients started in a round, the reserve among them."""
+        return ceil(self.size(fleet) * self.over_select)
+
     def select(self, fleet: Fleet, among: Sequence[int] | None = None) -> list[int]:
         """A cohort (with its reserve) once nobody flies."""
-        if fleet.flying:
-            return []
-        return fleet.draw(min(fleet.free, ceil(self.size(fleet) * self.over_select)), among)
+        return [] if fleet.flying else fleet.draw(min(fleet.free, self.started(fleet)), among)
 
     def alarm(self, fleet: Fleet) -> float | None:
         """The round's deadline."""

@@ -72,6 +72,19 @@ def test_not_finite_stops_is_rejected_or_is_kept() -> None:
     assert s.trainer.of("commit")[-1] == ("commit", 1, None)
 
 
+def test_rejecting_for_ever_is_no_run() -> None:
+    # two in flight, nothing finite: the 109th rejection in a row (100 + 4 * 2 + 1) ends what would never stop
+    world = FakeWorld({0: 1, 1: 1}, 2)
+    trainer = FakeTrainer(broken=range(10_000))
+    s = stage(Plain(), world, trainer, concurrency=2, limits=Limits(on_nonfinite="reject"))
+    with pytest.raises(Diverged, match="the last 109 uploads, to 55\\.000 s, were all not finite") as error:
+        s.play(500)
+    assert "clip_norm" in (error.value.hint or "")
+    # one used update between starts the count anew
+    trainer = FakeTrainer(broken=[i for i in range(10_000) if i % 100])
+    stage(Plain(), world, trainer, concurrency=2, limits=Limits(on_nonfinite="reject")).play(500)
+
+
 def test_a_rejected_update_is_no_version_and_no_memory() -> None:
     class Picky(Plain):
         def receive(self, state: Count, update: Any, fleet: Fleet) -> Step[Count]:

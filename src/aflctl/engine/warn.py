@@ -16,7 +16,9 @@ Warning_ = dict[str, str]
 
 def warnings(x: Experiment, driver: Driver) -> list[Warning_]:
     """All that apply, each with a `code` and a `message`."""
-    checks = (_left_out, _chance, _one_client, _discarded, _buffer, _sparse, _classes, _bound, _executor, _patience)
+    checks = (
+        _left_out, _chance, _one_client, _discarded, _buffer, _sparse, _classes, _bound, _held, _executor, _patience,
+    )  # fmt: skip
     return [{"code": code, "message": text} for check in checks for code, text in check(x, driver)]
 
 
@@ -102,6 +104,14 @@ def _bound(x: Experiment, driver: Driver) -> Iterator[tuple[str, str]]:
                 "staleness-above-bound",
                 f"5 % of the updates were staler than {staleness['p95']}, the method's {name} is {bound:g}",
             )
+
+
+def _held(x: Experiment, driver: Driver) -> Iterator[tuple[str, str]]:
+    if getattr(getattr(x.plan.algorithm, "staleness", None), "sampled", None):
+        yield (
+            "staleness-sampled",
+            "staleness was drawn, not derived from the clock: an input of this run, not a result (cause `held`)",
+        )
 
 
 def _executor(x: Experiment, driver: Driver) -> Iterator[tuple[str, str]]:

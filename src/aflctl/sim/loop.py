@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 
 _WORKS = 1 << 15
+_HOPELESS = 100
+"""With four rounds of all places: so many uploads in a row that are not finite, none used between, end a run."""
 _NOTHING = (NEVER, ONLINE, 0, -1)
 
 
@@ -68,7 +70,7 @@ class Loop:
         local = setup.local
         self.memory = (activations, {"sgd": int(local.momentum > 0)}.get(local.optimizer, 2))
         self.now, self.busy, self.events, self.tasks = 0, -1, 0, 0
-        self.used = self.advances = 0
+        self.used = self.advances = self.spoiled = 0
         self.versions: dict[str, int] = {"": 0}
         self.made: dict[str, array[int]] = {"": array("q")}
         self.tickets: dict[int, Ticket] = {}
@@ -203,6 +205,7 @@ class Loop:
                 )
             else:
                 reason = "not-finite"
+                self._spoil()
         if update is None:
             assert reason is not None
             self._end_lost(ticket, staleness, reason)
@@ -210,6 +213,7 @@ class Loop:
         step = self._checked(self.alg.receive(self.state, update, self._fleet("receive", ticket.client)), "receive")
         if step.used:
             self.used += 1
+            self.spoiled = 0
             self.trainer.commit(ticket.id, step.weight)
         else:
             self.trainer.discard(ticket.id)
@@ -218,6 +222,15 @@ class Loop:
         causes = self._causes(ticket, staleness, step.tracks)
         self.books.arrived(ticket, self.now, causes, update.stats, step, staleness)
         self._tail(step, ARRIVE, ticket)
+
+    def _spoil(self) -> None:
+        """One more upload that is not finite; without an end to that, `stop.updates` would never be reached."""
+        self.spoiled += 1
+        if self.spoiled > _HOPELESS + 4 * self.setup.concurrency:
+            raise Diverged(
+                f"the last {self.spoiled} uploads, to {self.now / NS:.3f} s, were all not finite and rejected",
+                hint="lower local.lr or set local.clip_norm; `server.on_nonfinite: reject` is for single bad uploads",
+            )
 
     def _end_lost(self, ticket: Ticket, staleness: dict[str, int], reason: LossReason) -> None:
         if reason == "not-finite":

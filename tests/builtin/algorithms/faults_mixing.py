@@ -14,12 +14,11 @@ from aflctl.builtin.algorithms.asofed import AsoFed
 from aflctl.builtin.algorithms.asyncdrop import AsyncDrop
 from aflctl.builtin.algorithms.bounded_staleness import BoundedStaleness
 from aflctl.builtin.algorithms.daafl import Daafl
-from aflctl.builtin.algorithms.fedasync import FedAsync
+from aflctl.builtin.algorithms.fedasync import FedAsync, FedAsyncStaleness
 from aflctl.builtin.algorithms.ringmaster import Ringmaster
-from aflctl.rules import StalenessWeight
 
 
-class WrongHinge(StalenessWeight):
+class WrongHinge(FedAsyncStaleness):
     def __call__(self, staleness: int) -> float:
         tau = staleness + self.origin
         if self.kind == "hinge" and tau > self.b:
@@ -32,7 +31,7 @@ class HingeSign(FedAsync):
     staleness: WrongHinge = WrongHinge()
 
 
-class JumpingHinge(StalenessWeight):
+class JumpingHinge(FedAsyncStaleness):
     def __call__(self, staleness: int) -> float:
         tau = staleness + self.origin
         return (

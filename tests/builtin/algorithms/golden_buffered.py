@@ -66,7 +66,7 @@ def policies(cls: type[Any]) -> None:
     assert not after("drop", 3).used
     same(after("drop", 2).state.w, 4)
     same(after("downweight", 2).state.w, 4)
-    same(after("downweight", 5).state.w, 2)  # three beyond: (3 + 1)^-1/2
+    same(after("downweight", 8).state.w, 4 / 3)  # s(8) = 9^-1/2
     same(after("abort", 2).state.w, 4)
     assert after("wait", 0, {1: 1}).advanced
     assert not after("wait", 0, {1: 2}).advanced  # client 1 would end up 3 behind

@@ -61,7 +61,7 @@ def proximal_client(cls: type[Any]) -> None:
 
 @golden(FedAsync)
 def sampled_staleness(cls: type[Any]) -> None:
-    lab = Lab(cls(sampled_staleness=3), TWO[:1], concurrency=1).run(60)
+    lab = Lab(cls(staleness={"sampled": "uniform", "max": 3}), TWO[:1], concurrency=1).run(60)
     taus = [tau for _, tau, *_ in lab.log]
     assert set(taus) == {0, 1, 2, 3}
     assert all(tau <= v for v, tau in enumerate(taus))

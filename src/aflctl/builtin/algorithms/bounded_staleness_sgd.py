@@ -16,7 +16,7 @@ class BoundedStalenessSgd(FedBuff):
     """Asynchronous SGD (FedBuff with K = `buffer_size`, here 1) under a staleness bound S and a policy.
 
         drop         tau > S: rejected
-        downweight   tau > S: weighs late(tau - S)
+        downweight   tau > S: weight times late(tau)
         wait         stale synchronous parallel: the buffer is applied only when nobody in flight would end up with
                      staleness above S; until then arrivals are collected and nobody new is started
         pull         tau > S in flight: asked to report at the end of its epoch
@@ -42,7 +42,7 @@ class BoundedStalenessSgd(FedBuff):
     bound: int = Field(10, ge=0, description="S, versions")
     policy: Literal["drop", "downweight", "wait", "pull", "abort"] = Field("wait", description="what happens beyond S")
     steps: int | None = Field(1, ge=1, description="local steps per update; none = the local configuration")
-    late: StalenessWeight = Field(StalenessWeight(), description="downweight: factor by versions beyond S")
+    late: StalenessWeight = Field(StalenessWeight(), description="downweight: s(tau) beyond S")
 
     def select(self, state: BufferState, fleet: Fleet) -> Sequence[int]:
         return [] if self.policy == "wait" and state.got >= self.buffer_size else fleet.draw(fleet.free)
@@ -56,7 +56,7 @@ class BoundedStalenessSgd(FedBuff):
             return Step(state, used=False, weight=0.0)
         if over <= 0 or self.policy != "downweight":
             return super().receive(state, update, fleet)
-        weight = self._base(update) * self.staleness(update.staleness) * self.late(over)
+        weight = self._base(update) * self.staleness(update.staleness) * self.late(update.staleness)
         return self._add(state, update, weight, fleet)
 
     def lost(self, state: BufferState, lost: Lost, fleet: Fleet) -> Step[BufferState]:

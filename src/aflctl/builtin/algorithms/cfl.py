@@ -114,10 +114,10 @@ class Cfl(Algorithm[CflState]):
         norms = d.norm(dim=1)
         if not (d.mean(0).norm() < self.eps1 and norms.max() > self.eps2):
             return None
-        from scipy.cluster.hierarchy import fcluster, linkage
+        from scipy.cluster.hierarchy import cut_tree, linkage
         from scipy.spatial.distance import squareform
 
         unit = d / norms.clamp(min=1e-30).unsqueeze(1)
         apart = (1 - unit @ unit.T).clamp(min=0).double().fill_diagonal_(0)
-        part = fcluster(linkage(squareform(apart.numpy(), checks=False), "complete"), 2, "maxclust")
+        part = cut_tree(linkage(squareform(apart.numpy(), checks=False), "complete"), 2)[:, 0]
         return [bool(p != part[0]) for p in part]

@@ -43,9 +43,10 @@ class FedAt(Algorithm[FedAtState]):
         x <- sum_m (T_{M+1-m} / T) x_m                slow tiers get the fast tiers' counts
         client:  w <- w - eta (g_i(w) + mu (w - x))
 
-    M is `tiers`, by expected seconds per task. Each tier is a track: its rounds are versions of the track, and every
-    round of any tier a version of the model. Until every tier has reported, each weighs its own count. Each tier's
-    cohort is clients.concurrency / M unless `round.cohort` says otherwise.
+    M is `tiers` (at most one per client), by expected seconds per task. Each tier is a track: its rounds are versions
+    of the track, and every round of any tier a version of the model. Until every tier has reported, each weighs its own
+    count. Each tier's cohort is clients.concurrency / M unless `round.cohort` says otherwise; where there are too few
+    places for all tiers, the one with the fewest rounds comes first.
 
     Source: Chai et al., FedAT: A High-Performance and Communication-Efficient Federated Learning System with
     Asynchronous Tiers, SC 2021. Deviations: no polyline compression; tiers are fixed at the start.
@@ -54,12 +55,12 @@ class FedAt(Algorithm[FedAtState]):
     uploads: ClassVar[tuple[str, ...]] = ("w",)
     evidence: ClassVar[str] = "UNVERIFIED: tier formula from secondary code, the rest from memory"
 
-    tiers: int = Field(3, ge=1, description="M, speed tiers (paper: 5)")
-    mu: float = Field(0.0, ge=0, description="weight of the proximal term (paper: 0.4)")
+    tiers: int = Field(5, ge=1, description="M, speed tiers (paper, from memory: 5)")
+    mu: float = Field(0.4, ge=0, description="weight of the proximal term (paper, from memory: 0.4)")
     round: Barrier = Field(Barrier(), description="cohort, over-selection and deadline of a tier's round")
 
     def init(self, setup: Setup, fleet: Fleet) -> FedAtState:
-        n, m, x = setup.clients, self.tiers, setup.init
+        n, m, x = setup.clients, min(self.tiers, setup.clients), setup.init
         tier = [0] * n
         for rank, c in enumerate(sorted(range(n), key=fleet.expected_s)):
             tier[c] = rank * m // n
@@ -68,8 +69,8 @@ class FedAt(Algorithm[FedAtState]):
 
     def select(self, state: FedAtState, fleet: Fleet) -> Sequence[int]:
         clients: list[int] = []
-        for m, f in self._each(fleet):
-            clients += self._round(fleet).select(f, [c for c, t in enumerate(state.tier) if t == m])
+        for m, f in sorted(self._each(state, fleet), key=lambda tier: state.counts[tier[0]]):
+            clients += self._round(state, fleet).select(f, [c for c, t in enumerate(state.tier) if t == m])
         return clients[: fleet.free]
 
     def assign(self, state: FedAtState, client: int, fleet: Fleet) -> Assignment:
@@ -85,11 +86,11 @@ class FedAt(Algorithm[FedAtState]):
         return self.tick(state, fleet)
 
     def alarm(self, state: FedAtState, fleet: Fleet) -> float | None:
-        times = [self._round(fleet).alarm(f) for _, f in self._each(fleet)]
+        times = [self._round(state, fleet).alarm(f) for _, f in self._each(state, fleet)]
         return min((t for t in times if t is not None), default=None)
 
     def tick(self, state: FedAtState, fleet: Fleet) -> Step[FedAtState]:
-        closed = [m for m, f in self._each(fleet) if self._round(fleet).closed(state.got[m], f)]
+        closed = [m for m, f in self._each(state, fleet) if self._round(state, fleet).closed(state.got[m], f)]
         if not closed:
             return Step(state)
         for m in closed:
@@ -102,13 +103,13 @@ class FedAt(Algorithm[FedAtState]):
         return Step(replace(state, w=w), advanced=("", *(f"tier{m}" for m in closed)))
 
     def recall(self, state: FedAtState, fleet: Fleet) -> dict[int, Recall]:
-        return {c: how for _, f in self._each(fleet) for c, how in self._round(fleet).recall(f).items()}
+        return {c: how for _, f in self._each(state, fleet) for c, how in self._round(state, fleet).recall(f).items()}
 
-    def _each(self, fleet: Fleet) -> list[tuple[int, Fleet]]:
-        return [(m, fleet.on(f"tier{m}")) for m in range(self.tiers)]
+    def _each(self, state: FedAtState, fleet: Fleet) -> list[tuple[int, Fleet]]:
+        return [(m, fleet.on(f"tier{m}")) for m in range(len(state.models))]
 
-    def _round(self, fleet: Fleet) -> Barrier:
-        cohort = self.round.cohort or max(1, int(fleet.capacity / self.round.over_select) // self.tiers)
+    def _round(self, state: FedAtState, fleet: Fleet) -> Barrier:
+        cohort = self.round.cohort or max(1, int(fleet.capacity / self.round.over_select) // len(state.models))
         return self.round.model_copy(update={"cohort": cohort})
 
     # ---- client ----

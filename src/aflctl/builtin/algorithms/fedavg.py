@@ -38,7 +38,8 @@ class FedAvg(Algorithm[RoundState]):
     S is the round's cohort (`round`), p_i = n_i or 1 (`weighting`), opt the identity unless `server_optimizer` says
     otherwise (FedAvgM, FedAdagrad, FedAdam, FedYogi). A version is a round; staleness is always 0.
 
-    With `replacement` each round draws its cohort with replacement: a client drawn t times trains once, weighs t p_i.
+    With `replacement` each round draws its cohort with replacement: a client drawn t times trains once, weighs t p_i
+    and counts t times towards a full round.
 
     Deviations: the AISTATS pseudo-code divides by n over all clients, which shrinks x under partial participation;
     here, as in every implementation, the weights are normalised over S.
@@ -66,8 +67,9 @@ class FedAvg(Algorithm[RoundState]):
         """How often each distinct client of the next cohort is drawn; which clients they are is left to `draw`."""
         if not self.replacement:
             return ()
-        draws = Counter(fleet.rng.integers(fleet.clients, size=self.round.size(fleet)).tolist())
-        return tuple(draws.values())
+        draws = Counter(fleet.rng.integers(fleet.clients, size=self.round.started(fleet)).tolist())
+        # shuffled: whoever is drawn first is more often drawn again, and `draw` answers in the order of client numbers
+        return tuple(fleet.rng.permutation(list(draws.values())).tolist())
 
     def select(self, state: RoundState, fleet: Fleet) -> Sequence[int]:
         if not self.replacement:
@@ -78,12 +80,13 @@ class FedAvg(Algorithm[RoundState]):
         return replace(state, drawn=dict(zip(clients, state.times)) if self.replacement else {})
 
     def receive(self, state: RoundState, update: Update, fleet: Fleet) -> Step[RoundState]:
-        p = float(update.samples if self.weighting == "samples" else 1) * state.drawn.get(update.client, 1)
-        return self._add(state, update.delta, p, fleet)
+        return self._add(state, update.delta, float(update.samples if self.weighting == "samples" else 1), update, fleet)
 
-    def _add(self, state: RoundState, delta: Tensor, p: float, fleet: Fleet) -> Step[RoundState]:
+    def _add(self, state: RoundState, delta: Tensor, p: float, update: Update, fleet: Fleet) -> Step[RoundState]:
+        times = state.drawn.get(update.client, 1)
+        p *= times
         state.acc.add_(delta, alpha=p)
-        step = self.tick(replace(state, total=state.total + p, got=state.got + 1), fleet)
+        step = self.tick(replace(state, total=state.total + p, got=state.got + times), fleet)
         return replace(step, weight=p)
 
     def lost(self, state: RoundState, lost: Lost, fleet: Fleet) -> Step[RoundState]:

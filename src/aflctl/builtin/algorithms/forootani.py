@@ -68,6 +68,10 @@ class Forootani(FedAvg):
     def init(self, setup: Setup, fleet: Fleet) -> AflState:
         if setup.local.steps is not None:
             raise UserError("forootani counts its learning rate in epochs", hint="use local.epochs, not local.steps")
+        if self.replacement and self.variant != "barrier":
+            raise UserError(
+                "forootani: replacement is about the cohort of a round", hint="set algorithm.variant: barrier, or leave it"
+            )
         return AflState(**vars(super().init(setup, fleet)), epochs=setup.local.epochs)
 
     def select(self, state: RoundState, fleet: Fleet) -> Sequence[int]:
@@ -90,9 +94,7 @@ class Forootani(FedAvg):
             a = min(1.0, self.mix * weight * fleet.clients / fleet.total_samples)
             return Step(replace(state, w=state.w.lerp(update.model, a)), advanced=True, weight=a)
         delta = update.model - state.w if self.no_broadcast else update.delta
-        if self.variant == "barrier":
-            weight = n * state.drawn.get(update.client, 1)
-        return self._add(state, delta, weight, fleet)
+        return self._add(state, delta, n if self.variant == "barrier" else weight, update, fleet)
 
     def alarm(self, state: RoundState, fleet: Fleet) -> float | None:
         return self.round.alarm(fleet) if self.variant == "barrier" else None
