@@ -21,6 +21,7 @@ OWN: dict[str, list[str]] = {
     "asgd": ["stop.updates=3000"],
     "bounded-staleness-sgd": ["stop.updates=3000"],
     "central": ["stop.updates=8", "evaluate.every.updates=1"],
+    "malenia": ["clients.concurrency=60", "stop.updates=3000"],
     "quafl": ["stop.versions=800", "stop.updates=20000", "evaluate.every.versions=40"],
     "rennala": ["stop.updates=3000"],
     "ringleader": [

@@ -153,7 +153,8 @@ def docstring(doc: str) -> Iterator[str]:
                 yield from code(inspect.cleandoc("\n" + "\n".join(lines_of_kind)))
             else:
                 text = plain(" ".join(line.strip() for line in lines_of_kind))
-                text = re.sub(r"(?:^|(?<=\. )|(?<=; ))(Sources?|Deviations|Known failure):", r"\n\n**\1:**", text)
+                heads = r"(?:^|(?<=\. )|(?<=; ))(Sources?|Deviations|Known failure|Presets):"
+                text = re.sub(heads, r"\n\n**\1:**", text)
                 yield text.strip()
 
 

@@ -2,15 +2,18 @@
 
     aflctl data prepare mnist
     python benchmarks/papers/fedavg_mnist.py [--rows 2nn-iid 2nn-shards cnn-iid cnn-shards] [--lr 0.05 0.1 0.2]
+        [--runs-dir runs]
 
 The paper tunes the learning rate on a multiplicative grid; so do we, on the values given, and print every one. The
-partition `pathological` with `form: shards` gives every client two shards of the data sorted by label.
+partition `pathological` with `form: shards` gives every client two shards of the data sorted by label. With --runs-dir
+the runs are kept, and one that was stopped continues where it was.
 """
 
 from __future__ import annotations
 
 import argparse
 import tempfile
+from pathlib import Path
 from typing import Any
 
 from aflctl import run
@@ -28,7 +31,7 @@ ROWS: dict[str, tuple[str, int, float, int, dict[str, Any], dict[str, Any]]] = {
 }  # fmt: skip
 
 
-def rounds(row: str, lr: float, seed: int) -> tuple[int | None, float]:
+def rounds(row: str, lr: float, seed: int, runs_dir: Path) -> tuple[int | None, float]:
     """(rounds until the target, or None; the best accuracy)."""
     _, epochs, target, published, model, partition = ROWS[row]
     config = {
@@ -42,8 +45,7 @@ def rounds(row: str, lr: float, seed: int) -> tuple[int | None, float]:
         "evaluate": {"every": {"versions": 1}},
         "seed": seed,
     }
-    with tempfile.TemporaryDirectory() as folder:
-        summary = run(config, runs_dir=folder).summary
+    summary = run(config, runs_dir=runs_dir).summary
     reached = summary["stop_reason"] == "accuracy"
     return summary["totals"]["versions"] if reached else None, summary["best"]["accuracy"]
 
@@ -53,13 +55,20 @@ def main() -> None:
     ask.add_argument("--rows", nargs="+", default=["2nn-iid", "2nn-shards"], choices=list(ROWS))
     ask.add_argument("--lr", nargs="+", type=float, default=[0.05, 0.1, 0.2])
     ask.add_argument("--seed", type=int, default=0)
+    ask.add_argument("--runs-dir", type=Path)
     given = ask.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        table(given.rows, given.lr, given.seed, given.runs_dir or Path(folder))
+
+
+def table(rows: list[str], rates: list[float], seed: int, runs_dir: Path) -> None:
+    """Prints a row per learning rate."""
     print("| row | target | published rounds | learning rate | our rounds | best accuracy |")
     print("|---|---:|---:|---:|---:|---:|")
-    for row in given.rows:
+    for row in rows:
         name, _, target, published, _, _ = ROWS[row]
-        for lr in given.lr:
-            ours, best = rounds(row, lr, given.seed)
+        for lr in rates:
+            ours, best = rounds(row, lr, seed, runs_dir)
             told = "not reached" if ours is None else ours
             print(f"| {name} | {target:.0%} | {published} | {lr:g} | {told} | {best:.4f} |", flush=True)
 

@@ -14,6 +14,7 @@ Both = Callable[[dict[str, Any]], tuple[dict[str, Any], dict[str, Any]]]
 NEEDS: dict[str, dict[str, Any]] = {
     "quafl": {"algorithm": {"name": "quafl", "polled": 2}},
     "ringleader": {"clients": {"count": 12, "concurrency": 12}},
+    "malenia": {"clients": {"count": 12, "concurrency": 12}},
 }
 
 

@@ -15,7 +15,7 @@ from aflctl.config.fleet import FleetSpec
 from aflctl.seam import Load
 from aflctl.sim.fleet import build_world
 from aflctl.sim.flights import CAUSES, NS
-from aflctl.sim.loop import Limits
+from aflctl.sim.loop import Limits, Loop
 from aflctl.sim.streams import key, uniform
 
 # ---- staleness conservation: ALGORITHMS 0.4 ----
@@ -54,6 +54,36 @@ def test_staleness_is_conserved(concurrency: int, buffer: int, seed: int) -> Non
         assert len(s.loop.tickets) == concurrency
     if concurrency == 1:
         assert set(s.loop.alg.diary) == {0}
+
+
+class DispatchFirst(Loop):
+    """The fault: who replaces the client that filled the buffer is sent before the buffer is applied."""
+
+    def _tail(self, step: Step[Any], kind: int, ticket: Any = None) -> None:
+        if not step.advanced or ticket is None:
+            super()._tail(step, kind, ticket)
+            return
+        super()._tail(Step(self.state), kind, ticket)
+        self.state = step.state
+        for track in ticket.base:
+            self.versions[track] += 1
+            self.made[track].append(self.now)
+        self.advances += 1
+        self.trainer.advance()
+        self.books.advanced(self.now, tuple(ticket.base), step)
+
+
+@pytest.mark.parametrize(("concurrency", "buffer"), [(1, 1), (5, 1), (10, 5), (3, 7)])
+def test_the_law_tells_a_dispatch_before_the_flush(
+    concurrency: int, buffer: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fakes.Loop", DispatchFirst)
+    world = FakeWorld(lambda client, nth: 0.1 + uniform(key(2, client, nth)), 15)
+    s = stage(Buffer(every=buffer), world, concurrency=concurrency)
+    for _ in range(60):
+        s.play(1)
+        assert left_hand_side(s) == concurrency * s.loop.versions[""]
+    assert s.loop.versions[""] > 5
 
 
 def test_mean_staleness_tends_to_concurrency_less_one_over_the_buffer() -> None:

@@ -34,7 +34,9 @@ CONFIG: dict[str, Any] = {
     "seed": 3,
 }  # fmt: skip
 
-NEEDS: dict[str, dict[str, Any]] = {"ringleader": {"clients": {"count": 10, "concurrency": 10}}}
+NEEDS: dict[str, dict[str, Any]] = {
+    name: {"clients": {"count": 10, "concurrency": 10}} for name in ("ringleader", "malenia")
+}
 """What a method asks of a configuration beside its own parameters."""
 
 

@@ -258,3 +258,33 @@ class NoBypass(Safa):
 class KeptCache(Safa):
     def launched(self, state: Any, clients: Any, fleet: Any) -> Any:
         return state
+
+
+@fault(FedBuff, "a version per arrival")
+class VersionPerArrival(FedBuff):
+    def receive(self, state: Any, update: Any, fleet: Any) -> Any:
+        return replace(super().receive(state, update, fleet), advanced=True)
+
+
+@fault(Pisces, "mean over all staleness values ever")
+class WholeHistory(Pisces):
+    window: int = 10**6
+
+
+@fault(Pisces, "loss of all epochs")
+class LossOfAll(Pisces):
+    def receive(self, state: Any, update: Any, fleet: Any) -> Any:
+        stats = {**update.stats, "first_loss_sq": update.stats["loss_sq"]}
+        return super().receive(state, replace(update, stats=stats), fleet)
+
+
+@fault(FedAc, "divided by epochs instead of steps")
+class FedAcEpochs(FedAc):
+    def finish(self, w: Tensor, job: Any) -> Any:
+        return super().finish(w, job._replace(steps=torch.ones(())))
+
+
+@fault(FedAc, "angle with the model instead of the way gone")
+class AngleWithModel(FedAc):
+    def _orientation(self, w: Tensor, update: Any) -> float:
+        return super()._orientation(w, replace(update, sent={**update.sent, "w": torch.zeros_like(w)}))

@@ -166,3 +166,33 @@ class LateCancel(Ringmaster):
 
     def receive(self, state: Any, update: Any, fleet: Any) -> Any:
         return super().receive(state, replace(update, staleness_by={"": max(0, update.staleness - 1)}), fleet)
+
+
+@fault(AsoFed, "correction once after training")
+class AsoAfter(AsoFed):
+    def direction(self, task: Any, w: Tensor, batch: Any, job: Any) -> Any:
+        zeta, memory, value = super().direction(task, w, batch, job)
+        return zeta + job.memory["v"] - job.memory["h"], memory, value
+
+    def finish(self, w: Tensor, job: Any) -> Any:
+        return super().finish(w + job.lr * (job.memory["v"] - job.memory["h"]), job)
+
+
+@fault(AsoFed, "norm not squared")
+class AsoNotSquared(AsoFed):
+    def direction(self, task: Any, w: Tensor, batch: Any, job: Any) -> Any:
+        gap = w - job.sent["w"]
+        sent = {**job.sent, "w": w - gap / gap.norm().clamp(min=1e-12)}
+        return super().direction(task, w, batch, job._replace(sent=sent))
+
+
+@fault(AsoFed, "step factor left out")
+class AsoNoFactor(AsoFed):
+    def assign(self, state: Any, client: int, fleet: Any) -> Any:
+        return replace(super().assign(state, client, fleet), lr_scale=1.0)
+
+
+@fault(FedAsync, "sampled staleness that only labels: the newest model is sent")
+class NeverOld(FedAsync):
+    def assign(self, state: Any, client: int, fleet: Any) -> Any:
+        return replace(super().assign(state, client, fleet), tensors={"w": state.w})

@@ -124,3 +124,24 @@ class Positions(Cfl):
 class SplitLate(Cfl):
     def _split(self, deltas: Any) -> None:
         return None
+
+
+@fault(Cfl, "clients never heard are judged by the model's weights")
+class Poisoned(Cfl):
+    def init(self, setup: Any, fleet: Any) -> Any:
+        state = super().init(setup, fleet)
+        for c in range(fleet.clients):
+            state.last[c] = setup.init
+        return state
+
+
+@fault(Scaffold, "control variate by the rate of before the decay")
+class UndecayedRate(Scaffold):
+    def finish(self, w: Tensor, job: Any) -> Any:
+        return super().finish(w, job._replace(lr=torch.tensor(0.5)))
+
+
+@fault(FedAvg, "drawn twice, weighs once")
+class DrawnOnce(FedAvg):
+    def launched(self, state: Any, clients: Any, fleet: Any) -> Any:
+        return replace(state, drawn={})

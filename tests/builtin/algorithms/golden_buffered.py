@@ -261,3 +261,29 @@ def rate_by_the_latest(cls: type[Any]) -> None:
     alg = cls(buffer_size=2, lr=0.5, tau_c=4, bias_correction=True)
     state, _ = feed(alg, alg.init(setup(vec(0.0)), fleet()), *((u, fleet()) for u in ups))
     same(state.w, 0.5, tol=1e-5)
+
+
+@golden(Pisces)
+def what_is_remembered_of_a_client(cls: type[Any]) -> None:
+    from dataclasses import replace
+
+    # L is the root mean square of the first epoch's losses, 3, whatever the others were; the last 5 staleness values
+    alg = cls()
+    state = alg.init(setup(vec(0.0)), fleet())
+    for tau in range(7):
+        up = update(0, sent=vec(0.0), w=vec(0.0), samples=2, staleness=tau)
+        up = replace(up, stats={**dict.fromkeys(up.stats, 8.0), "first_loss_sq": 9.0})
+        state = alg.receive(state, up, fleet(flying={1: 0})).state
+    assert state.heard[0] == (6.0, 1.0, (2, 3, 4, 5, 6))
+
+
+@golden(FedAc)
+def step_count_and_angle(cls: type[Any]) -> None:
+    # K = 3 steps of 1/2 to b = 1: D = 7/8, dc = -(7/8) / (3/2) = -7/12
+    sent, memory = {"w": vec(0.0), "c": vec(0.0)}, {"c": vec(0.0)}
+    up, _ = train(cls(), Quadratic(), [batch(vec(1.0))] * 3, job(sent, memory, 0.5, steps=3))
+    same(up["dc"], -7 / 12)
+    # the angle is with the way gone since x_b, (0, 1), not with x = (5, 1): D = (0, 2) agrees fully
+    state = cls().init(setup(vec(5.0, 1.0)), fleet())
+    up = update(0, sent={"w": vec(5.0, 0.0)}, up={"delta": vec(0, 2), "dc": vec(0, 0)}, staleness=1)
+    assert abs(cls().receive(state, up, fleet()).weight - 1) < 1e-3

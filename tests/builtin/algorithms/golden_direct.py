@@ -265,3 +265,13 @@ def steps_and_features(cls: type[Any]) -> None:
     w = alg.receive(state, update(0, sent=vec(*[0.0] * 6), up={"move": vec(*[0.0] * 6)}), world).state.w
     a = np.exp([1, 2]) / np.exp([1, 2]).sum()
     same(w, [1.5, 1.5, -a[0], 2 * a[1], 7, 7])
+
+
+@golden(AsoFed)
+def rate_and_pull_act_at_every_step(cls: type[Any]) -> None:
+    # lam = 1, no memory effect with beta = 1 (h stays 0): from x = 0, b = 1, eta = 1/4:
+    # s0 = -1, w = 1/4;  s1 = -3/4 + 1/4 = -1/2, zeta = -1/2 + 1 = 1/2, w = 1/8;  s2 = -7/8 + 1/8 = -3/4,
+    # zeta = -3/4 + 1/2 = -1/4, w = 3/16
+    memory = cls().memory(setup(vec(0.0)))
+    up, _ = train(cls(lam=1.0, beta=1.0), Quadratic(), [batch(vec(1.0))] * 3, job({"w": vec(0.0)}, memory, 0.25))
+    same(up["move"], 3 / 16)

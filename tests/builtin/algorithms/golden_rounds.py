@@ -297,3 +297,28 @@ def everyone_alone(cls: type[Any]) -> None:
         same(lab.algorithm.personal(lab.state, c, lab.memory[c]), float(TWO[c]) * (1 - 0.5**n))
     assert all(not order.tensors for _, order in lab.sent)
     assert cls.uploads == ()
+
+
+@golden(Cfl)
+def the_unheard_and_ties(cls: type[Any]) -> None:
+    # two of four clients heard: no cluster of more than two, so nobody is judged, least of all those never heard
+    alg = cls(eps1=99.0, eps2=0.01, warmup=0, round={"cohort": 2})
+    state = alg.init(setup(vec(3.0, 3.0, 3.0), (1,) * 4), fleet(samples=(1,) * 4))
+    for c, d, others in ((0, vec(1, 0, 0), {1: 0}), (1, vec(0, 1, 0), {})):
+        world = fleet(samples=(1,) * 4, flying=others)
+        state = alg.receive(state, update(c, sent=vec(3, 3, 3), delta=d), world).state
+    assert state.cluster == {}
+    same(state.w, 3.5, 3.5, 3)
+    # three updates at right angles are all as far apart: still two clusters with members, not one and an empty one
+    targets = [vec(1, 0, 0), vec(0, 1, 0), vec(0, 0, 1)]
+    lab = Lab(cls(eps1=99.0, eps2=0.01, warmup=0), targets).run(3)
+    assert len(lab.state.models) == 2
+    assert sorted(lab.state.cluster.get(c, 0) for c in range(3)) in ([0, 0, 1], [0, 1, 1])
+
+
+@golden(Scaffold)
+def control_by_the_rate_really_used(cls: type[Any]) -> None:
+    # the task's rate is 1/4 (decayed), K = 2, b = 1: 0 -> 1/4 -> 7/16; c_i' = -(7/16) / (2/4) = -7/8
+    sent, memory = {"w": vec(0.0), "c": vec(0.0)}, {"c": vec(0.0)}
+    _, memory = train(cls(), Quadratic(), [batch(vec(1.0))] * 2, job(sent, memory, 0.25, steps=2))
+    same(memory["c"], -7 / 8)

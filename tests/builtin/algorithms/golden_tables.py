@@ -15,6 +15,7 @@ from aflctl.builtin.algorithms.ca2fl import Ca2fl
 from aflctl.builtin.algorithms.fedat import FedAt
 from aflctl.builtin.algorithms.fedavg import FedAvg
 from aflctl.builtin.algorithms.forootani import Forootani
+from aflctl.builtin.algorithms.malenia import Malenia
 from aflctl.builtin.algorithms.quafl import Quafl
 from aflctl.builtin.algorithms.ringleader import Ringleader
 from aflctl.builtin.algorithms.safa import Safa
@@ -249,3 +250,38 @@ def tiers_by_speed(cls: type[Any]) -> None:
     same(vec(*lab.models), 0, 0.5, 0.75, 0.875, -29 / 32)
     assert lab.versions == {"": 4, "tier0": 3, "tier1": 1}
     assert lab.state.tier == (0, 0, 1, 1)
+
+
+@golden(FedAt)
+def every_tier_gets_a_turn(cls: type[Any]) -> None:
+    # one place, three tiers: the tier with the fewest rounds is next
+    lab = Lab(cls(tiers=3), [vec(float(c)) for c in range(6)], lambda c, n: 1.0 + c, concurrency=1).run(9)
+    assert lab.state.counts == (3, 3, 3)
+    # more tiers than clients: one client each
+    assert Lab(cls(tiers=5), TWO).run(4).state.tier == (0, 1)
+
+
+@golden(Malenia)
+def rows_weigh_the_same(cls: type[Any]) -> None:
+    # N = 2, S = 2: one of each is enough. D_0 = 4, D_0 = 2 (row mean 3), D_1 = -1: x = (3 - 1) / 2 = 1
+    alg, world = cls(), fleet()
+    state = alg.init(setup(vec(0.0)), world)
+    ups = [(update(c, sent=vec(0.0), delta=vec(d)), world) for c, d in ((0, 4.0), (0, 2.0), (1, -1.0))]
+    state, steps = feed(alg, state, *ups)
+    assert [s.advanced for s in steps] == [False, False, True]
+    same(state.w, 1)
+    # S = 3: N / sum 1/B >= 3/2: B = (2, 1) gives 4/3, B = (2, 2) gives 2, B = (3, 1) gives 3/2
+    for last, x in ((0, (2.0 - 1.0) / 2), (1, (3.0 - 1.0) / 2)):
+        alg = cls(size=3)
+        more = (update(last, sent=vec(0.0), delta=vec(0.0 if last == 0 else -1.0)), world)
+        state, steps = feed(alg, alg.init(setup(vec(0.0)), world), *ups, more)
+        assert [s.advanced for s in steps] == [False, False, False, True]
+        same(state.w, x)
+    # the next batch starts anew; what is stale is ignored
+    step = alg.receive(state, update(0, sent=vec(0.0), delta=vec(9.0), staleness=1), world)
+    assert (step.used, step.advanced) == (False, False)
+    # client 0: 1 s, client 1: 2.5 s from x0 = 0: three of client 0 (all 1/2), then -3/2: x = (1/2 - 3/2) / 2;
+    # client 0's fourth task is stopped
+    lab = Lab(cls(), TWO, lambda c, n: 1.0 + 1.5 * c).run(3)
+    same(lab.x, -0.5)
+    assert lab.cancelled == [0]

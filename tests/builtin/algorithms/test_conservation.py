@@ -28,6 +28,7 @@ from aflctl.builtin.algorithms.fedvarp import FedVarp
 from aflctl.builtin.algorithms.forootani import Forootani
 from aflctl.builtin.algorithms.mifa import Mifa
 from aflctl.builtin.algorithms.port import Port
+from aflctl.builtin.algorithms.quafl import Quafl
 from aflctl.builtin.algorithms.rennala import Rennala
 from aflctl.builtin.algorithms.ringleader import Ringleader
 from aflctl.builtin.algorithms.ringmaster import Ringmaster
@@ -98,6 +99,22 @@ def test_ace_sums_the_fresh_rows(speeds: list[float], age: int | None) -> None:
     for _ in range(20):
         run.run(1)
         same(run.state.acc, sum((run.state.table[c] for c in run.state.fresh), vec(0, 0)).tolist(), tol=1e-4)
+
+
+@few
+@given(speeds=SPEEDS, models=st.lists(st.floats(-9, 9), min_size=4, max_size=4), polled=st.integers(1, 3))
+def test_quafl_mixing_keeps_the_sum(speeds: list[float], models: list[float], polled: int) -> None:
+    """x + sum over the polled of X_i is what it was before the poll; no gradient, so that nothing else moves."""
+    run = lab(Quafl(polled=polled, bits=32), speeds, curvature=(0.0,) * 4, concurrency=3)
+    for c, value in enumerate(models):
+        run.memory[c] = {"w": vec(value, -value)}
+    for _ in range(12):
+        x, before, polls = run.x, [m["w"] for m in run.memory], run.versions[""]
+        heard = set(run.flying)
+        while run.versions[""] == polls:
+            run.run(1)
+        after = [m["w"] for m in run.memory]
+        same(run.x + sum(after[c] for c in heard), (x + sum(before[c] for c in heard)).tolist(), tol=1e-4)
 
 
 @few

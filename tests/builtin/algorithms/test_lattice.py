@@ -29,9 +29,11 @@ from aflctl.builtin.algorithms.fedbuff import FedBuff
 from aflctl.builtin.algorithms.fedprox import FedProx
 from aflctl.builtin.algorithms.fedvarp import FedVarp
 from aflctl.builtin.algorithms.forootani import Forootani
+from aflctl.builtin.algorithms.malenia import Malenia
 from aflctl.builtin.algorithms.mifa import Mifa
 from aflctl.builtin.algorithms.moon import Moon
 from aflctl.builtin.algorithms.port import Port
+from aflctl.builtin.algorithms.rfedavg import RFedAvg
 from aflctl.builtin.algorithms.ringleader import Ringleader
 from aflctl.builtin.algorithms.ringmaster import Ringmaster
 from aflctl.builtin.algorithms.safa import Safa
@@ -44,7 +46,8 @@ SAMPLES = (3, 1, 2)
 def models(algorithm: Algorithm[Any], events: int = 24, **options: Any) -> list[torch.Tensor]:
     """The global models of a run of three clients with tasks of 1, 1.7 and 2.9 seconds, two local steps each."""
     options = {"samples": SAMPLES, "local": Local(lr=0.3, epochs=2), "init": vec(0.2, -0.9), **options}
-    lab = Lab(algorithm, options.pop("targets", TARGETS), lambda c, n: (1.0, 1.7, 2.9)[c], **options)
+    seconds = options.pop("seconds", lambda c, n: (1.0, 1.7, 2.9)[c])
+    lab = Lab(algorithm, options.pop("targets", TARGETS), seconds, **options)
     return lab.run(events).models
 
 
@@ -76,6 +79,19 @@ class FrozenFedAc(FedAc):
         return 1.0
 
 
+class AtFlush(FedBuff):
+    """FedBuff that starts nobody while anyone flies."""
+
+    def select(self, state: Any, fleet: Any) -> Any:
+        return [] if fleet.flying else fleet.draw(fleet.free)
+
+
+class PortAtFlush(Port):
+    """PORT that starts nobody while anyone flies."""
+
+    select = AtFlush.select
+
+
 class PlainAsoFed(AsoFed):
     """ASO-Fed without correction terms and with equal weights."""
 
@@ -90,6 +106,13 @@ EXACT = {
     "moon mu=0 = fedavg": (Moon(mu=0.0), FedAvg()),
     "scaffold frozen = fedavg uniform": (FrozenScaffold(), FedAvg(**uniform)),
     "cfl eps1=0 = fedavg uniform": (Cfl(eps1=0.0, warmup=0), FedAvg(**uniform)),
+    "fedbuff K=C, sent at the flush = fedavg uniform": (AtFlush(buffer_size=3, staleness=constant), FedAvg(**uniform)),
+    "fedopt without momentum or scaling = fedavg": (FedAvg(server_optimizer={"kind": "sgd", "b1": 0.0}), FedAvg()),
+    "tutorial 106 decay=1, equal n = fedasync constant": (
+        BoundedStaleness(decay=1.0, max_staleness=huge),
+        FedAsync(alpha=2 / 102, staleness=constant),
+        {"samples": (2, 2, 2)},
+    ),
     "fedasync polynomial a=0 = constant": (FedAsync(staleness={"a": 0.0}), FedAsync(staleness=constant)),
     "fedasync hinge b=inf = constant": (FedAsync(staleness={"kind": "hinge", "b": 1e9}), FedAsync(staleness=constant)),
     "fedasync decay=1 = constant": (
@@ -157,18 +180,43 @@ CLOSE = {
     "safa lag=0 quota=1 = fedavg": (Safa(lag=0, quota=1.0), FedAvg(), {}),
     "mifa = fedvarp with everybody": (Mifa(), FedVarp(), {}),
     "fedvarp with everybody = fedavg uniform": (FedVarp(), FedAvg(**uniform), {}),
-    "tutorial 106 decay=1 = fedasync constant": (
-        BoundedStaleness(decay=1.0, max_staleness=huge, damping=1.0),
-        FedAsync(alpha=2 / 3, staleness=constant),
-        {"samples": (2, 2, 2)},
+    "port of a full buffer, nothing stale = fedavg": (PortAtFlush(buffer_size=3, w_sim=0.0), FedAvg(), {}),
+    "fedadam, eps large = fedavgm": (
+        # m_adam = (1 - b1) m_avgm, and lr / (sqrt(v) + eps) = 1
+        FedAvg(server_optimizer={"kind": "adam", "b1": 0.5, "lr": 1e6, "eps": 1e6}),
+        FedAvg(server_optimizer={"b1": 0.5, "lr": 0.5}),
+        {},
+    ),
+    "malenia S=n, equal speeds = fedavg uniform": (
+        Malenia(steps=None),
+        FedAvg(**uniform),
+        {"seconds": lambda c, n: 1.0},
     ),
 }
 
 
 @pytest.mark.parametrize("name", EXACT)
 def test_equal_to_the_bit(name: str) -> None:
-    left, right = EXACT[name]
-    equal(models(left), models(right))
+    left, right, *options = EXACT[name]
+    more: dict[str, Any] = options[0] if options else {}
+    equal(models(left, **more), models(right, **more))
+
+
+@pytest.mark.parametrize("plus", [False, True])
+def test_rfedavg_without_its_term_is_fedavg_uniform(plus: bool) -> None:
+    # each round is two tasks per client there: the maps, then the training
+    left, right = models(RFedAvg(strength=0.0, plus=plus), events=24), models(FedAvg(**uniform), events=12)
+    equal(left, right)
+
+
+@pytest.mark.parametrize("rule", ["koloskova", "mishchenko"])
+def test_a_batch_of_gradients_sent_together_is_one_minibatch_step(rule: str) -> None:
+    # n jobs from one x_b, nobody started before all are back: delays 0 .. n - 1 reduce nothing: x = x_b + sum D
+    asgd, x, deltas = Asgd(rule=rule), vec(1.0, -1.0), [vec(0.5, 1.0), vec(-2.0, 0.25), vec(1.0, 4.0)]
+    world = fleet(samples=SAMPLES, capacity=3)
+    ups = [(update(c, sent=x, delta=d, staleness=c), world) for c, d in enumerate(deltas)]
+    state, _ = feed(asgd, asgd.init(setup(x, SAMPLES, concurrency=3), world), *ups)
+    same(state.w, (x + sum(deltas)).tolist())
 
 
 @pytest.mark.parametrize("name", CLOSE)
@@ -186,6 +234,7 @@ def test_equal_to_tolerance(name: str) -> None:
         (FedBuff(buffer_size=1), 1e-6),
         (Ringmaster(steps=None), 1e-6),
         (Ringleader(steps=None), 1e-6),
+        (Malenia(steps=None), 1e-6),
         (Ca2fl(buffer_size=1), 1e-6),
     ],
     ids=lambda value: type(value).__name__,

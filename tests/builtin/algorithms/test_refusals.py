@@ -11,6 +11,7 @@ from aflctl.builtin.algorithms.asyncdrop import AsyncDrop
 from aflctl.builtin.algorithms.fedac import FedAc
 from aflctl.builtin.algorithms.fedasync import FedAsync
 from aflctl.builtin.algorithms.forootani import Forootani
+from aflctl.builtin.algorithms.malenia import Malenia
 from aflctl.builtin.algorithms.quafl import Quafl
 from aflctl.builtin.algorithms.ringleader import Ringleader
 from aflctl.builtin.algorithms.scaffold import Scaffold
@@ -29,6 +30,7 @@ from aflctl.errors import UserError
         (FedAsync(staleness={"sampled": "uniform"}), {}, "one task at a time"),
         (Quafl(polled=3), {}, "clients.concurrency is 2"),
         (Ringleader(), {"_samples": (1, 1, 1)}, "every client in flight"),
+        (Malenia(), {"_samples": (1, 1, 1)}, "every client in flight"),
         (AsyncDrop(layers=("nowhere",)), {}, "nowhere"),
     ],
     ids=lambda v: type(v).__name__ if hasattr(v, "init") else None,

@@ -40,9 +40,10 @@ class AsoFed(Algorithm[AsoState]):
     IEEE BigData 2020 (arXiv 1911.02134).
     Deviations: `features` is off by default: applied at every arrival it divides the first layer's weights by about the
     length of their rows each time. The order of the updates of h and v and the base of the logarithm are not certain.
+
+    Presets: Believed constants: lam 1.0, beta 0.001, local {lr: 0.001}. Secondary code: lam 0.5 or 0.005, beta 0.5.
     """
 
-    # Believed constants: lam 1.0, beta 0.001, local {lr: 0.001}. Secondary code: lam 0.5 or 0.005, beta 0.5.
     uploads: ClassVar[tuple[str, ...]] = ("move",)
     evidence: ClassVar[str] = "UNVERIFIED: constants, order of the h update; the rest agrees with secondary code"
 

@@ -28,9 +28,11 @@ class AsyncFedAvg(Algorithm[MixState]):
     Equal to FedAsync with a constant weight and rho = 0, to the bit. A version is an arrival.
 
     Source: "meta" asynchronous FL, Algorithm 1 of Dun et al., AISTATS 2023. Deviations: sample weighting is ours.
+
+    Presets: Dun et al.: alpha 0.5, local {steps: 50, batch_size: 128, lr: 0.01, momentum: 0.9}, 104 clients,
+    concurrency 8.
     """
 
-    # Dun et al.: alpha 0.5, local {steps: 50, batch_size: 128, lr: 0.01, momentum: 0.9}, 104 clients, concurrency 8.
     uploads: ClassVar[tuple[str, ...]] = ("w",)
     evidence: ClassVar[str] = "paper read"
 

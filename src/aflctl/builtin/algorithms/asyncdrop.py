@@ -47,10 +47,11 @@ class AsyncDrop(Algorithm[DropState]):
     2023; authors' code. Deviations: the code thins the first convolution of each residual block of ResNet-34; here
     every linear and convolution layer but the last is thinned, or those named in `layers`. A dropped unit is zero, not
     cut out: group norms still count it. The learning-rate steps at 50 and 75 % of a run are not offered.
+
+    Presets: Paper: drop 0.25 (LSTM 0.125), alpha 0.5, local {steps: 50, batch_size: 128, lr: 0.01, momentum: 0.9}, 104
+    clients, concurrency 8.
     """
 
-    # Paper: drop 0.25 (LSTM 0.125), alpha 0.5, local {steps: 50, batch_size: 128, lr: 0.01, momentum: 0.9},
-    # 104 clients, concurrency 8.
     uploads: ClassVar[tuple[str, ...]] = ("w",)
     evidence: ClassVar[str] = "paper and official code read"
 

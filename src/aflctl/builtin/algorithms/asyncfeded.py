@@ -32,9 +32,10 @@ class AsyncFedEd(Algorithm[EdState]):
 
     Source: Wang, Yang, He, Shi, Chen, AsyncFedED, arXiv 2205.13797. Deviations: the paper's server keeps past models;
     here the update carries the model that it started from.
+
+    Presets: Secondary code: lam 0.1, eps 1, gamma_bar 5, kappa 0.05.
     """
 
-    # Secondary code: lam 0.1, eps 1, gamma_bar 5, kappa 0.05.
     evidence: ClassVar[str] = "secondary: one implementation"
 
     lam: float = Field(0.1, ge=0, description="lambda, scale of the mixing weight (secondary code: 0.1)")

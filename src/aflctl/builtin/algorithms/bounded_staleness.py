@@ -31,9 +31,10 @@ class BoundedStaleness(Algorithm[MixState]):
 
     Source: Unbitrium tutorial 106. Deviations: the tutorial's code trains on the current model always, so its weights
     never see staleness above 0, and it counts a version for a rejected update too.
+
+    Presets: Tutorial: 20 clients, n_i = 200, local {epochs: 2, batch_size: 32, lr: 0.01}, 200 updates.
     """
 
-    # Tutorial: 20 clients, n_i = 200, local {epochs: 2, batch_size: 32, lr: 0.01}, 200 updates.
     uploads: ClassVar[tuple[str, ...]] = ("w",)
     evidence: ClassVar[str] = "source read (a tutorial with code)"
 

@@ -40,10 +40,11 @@ class Ca2fl(Algorithm[CacheState]):
 
     Source: Wang, Cao, Wu, Chen, Chen, Tackling the Data Heterogeneity in Asynchronous Federated Learning with Cached
     Update Calibration, ICLR 2024. Deviations: the memory-friendly variant MF-CA2FL is not offered.
+
+    Presets: Believed: 100 clients, concurrency 20, buffer_size 10, server_optimizer {lr: 1.0}; CIFAR-10/100 with
+    Dirichlet 0.1 and 0.3.
     """
 
-    # Believed: 100 clients, concurrency 20, buffer_size 10, server_optimizer {lr: 1.0}; CIFAR-10/100 with Dirichlet
-    # 0.1 and 0.3.
     evidence: ClassVar[str] = "abstract, public reviews, and three independent implementations that agree"
 
     buffer_size: int = Field(10, ge=1, description="M, updates per version (believed: 10)")

@@ -46,10 +46,11 @@ class Cfl(Algorithm[CflState]):
 
     Source: Sattler, Mueller, Samek, Clustered Federated Learning, IEEE TNNLS 2021; authors' code. Deviations: as in the
     code, splits are not checked against the paper's bound on cross-cluster similarity.
+
+    Presets: Authors' notebook: EMNIST, 10 clients, Dirichlet 1.0, half of them rotated by 180 degrees; eps1 0.4, eps2
+    1.6, warmup 20, 80 rounds, local {lr: 0.1, lr_decay: 0.99, momentum: 0.9, batch_size: 128}.
     """
 
-    # Authors' notebook: EMNIST, 10 clients, Dirichlet 1.0, half of them rotated by 180 degrees; eps1 0.4, eps2 1.6,
-    # warmup 20, 80 rounds, local {lr: 0.1, lr_decay: 0.99, momentum: 0.9, batch_size: 128}.
     evidence: ClassVar[str] = "official code read"
     conformance: ClassVar = {"variants": ({"warmup": 1, "eps1": 10.0, "eps2": 0.01},)}
 

@@ -31,9 +31,10 @@ class Daafl(Algorithm[DaaflState]):
 
     Source: believed to be von Wahl et al., AAAI 2024. Deviations: no text or code was found; the rule is deduced from
     AFL-Lib's, which divides by N (mean_mix = 1 / N, tiny steps at first), does not clip at 0, and does not start.
+
+    Presets: AFL-Lib: mean_mix = 1 / clients.count.
     """
 
-    # AFL-Lib: mean_mix = 1 / clients.count.
     uploads: ClassVar[tuple[str, ...]] = ("w",)
     evidence: ClassVar[str] = "UNVERIFIED: neither paper nor code found; deduced from another library"
 

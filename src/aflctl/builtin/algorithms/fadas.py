@@ -40,10 +40,11 @@ class Fadas(Algorithm[FadasState]):
     Source: Wang, Wang, Lu, Chen, FADAS: Towards Federated Adaptive Asynchronous Optimization, ICML 2024; authors' code.
     Deviations: the authors' code corrects Adam's bias, the formula does not: `bias_correction`, off. In their code all
     but one of a flush's new clients train from the model before it; ours start from the new one.
+
+    Presets: Authors, CIFAR-10 ResNet-18: 50 clients, concurrency 25, buffer_size 5, local {epochs: 2, batch_size: 50,
+    lr: 0.1, weight_decay: 1e-4}, Dirichlet 0.3, 500 versions; lr 1e-4 plain, lr 1e-3 with rate: relative, tau_c 1.
     """
 
-    # Authors, CIFAR-10 ResNet-18: 50 clients, concurrency 25, buffer_size 5, local {epochs: 2, batch_size: 50, lr: 0.1,
-    # weight_decay: 1e-4}, Dirichlet 0.3, 500 versions; lr 1e-4 plain, lr 1e-3 with rate: relative, tau_c 1.
     evidence: ClassVar[str] = "official code read; of the paper the abstract"
 
     buffer_size: int = Field(5, ge=1, description="M, updates per version (authors: 5)")

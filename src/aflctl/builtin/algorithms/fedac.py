@@ -43,9 +43,11 @@ class FedAc(Algorithm[FedAcState]):
     Source: Zang et al., Efficient Asynchronous Federated Learning with Prospective Momentum Aggregation and
     Fine-Grained Correction, AAAI 2024. Deviations: best understanding throughout; the paper may weigh the control
     variates' sum by r_i, and take the angle per layer.
+
+    Presets: AFL-Lib: buffer_size 5, lr 0.001, b1 0.6, b2 0.9. A third-party reproduction: b1 = b2 = 0.1, angle per
+    layer.
     """
 
-    # AFL-Lib: buffer_size 5, lr 0.001, b1 0.6, b2 0.9. A third-party reproduction: b1 = b2 = 0.1, angle per layer.
     uploads: ClassVar[tuple[str, ...]] = ("delta", "dc")
     evidence: ClassVar[str] = "UNVERIFIED: abstract and one third-party reproduction"
 

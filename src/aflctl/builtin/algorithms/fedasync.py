@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class FedAsyncStaleness(StalenessWeight):
     """s(tau), and where tau comes from: the clock, or a draw."""
 
-    sampled: Literal["uniform"] | None = Field(None, description="draw tau instead of deriving it, as the paper's plots")
+    sampled: Literal["uniform"] | None = Field(None, description="draw tau, as for the paper's plots")
     max: int = Field(16, ge=1, description="sampled: largest tau (paper: 4, 16)")
 
 
@@ -50,11 +50,12 @@ class FedAsync(Algorithm[FedAsyncState]):
     The paper decays alpha over time in some runs (how is unverified); not offered.
 
     Source: Xie, Koyejo, Gupta, Asynchronous Federated Optimization, OPT 2020 (arXiv 1903.03934).
+
+    Presets: Paper: CIFAR-10 CNN: alpha 0.6 or 0.9, rho 0.005 or 0.01, local {lr: 0.1, batch_size: 50}; staleness {a:
+    0.5} or {kind: hinge, a: 10, b: 4}, with {sampled: uniform, max: 4 or 16}. WikiText-2: alpha 0.4 or 0.8, rho 1e-4,
+    local {lr: 20, batch_size: 20}.
     """
 
-    # Paper: CIFAR-10 CNN: alpha 0.6 or 0.9, rho 0.005 or 0.01, local {lr: 0.1, batch_size: 50};
-    # staleness {a: 0.5} or {kind: hinge, a: 10, b: 4}, with {sampled: uniform, max: 4 or 16}. WikiText-2: alpha 0.4 or
-    # 0.8, rho 1e-4, local {lr: 20, batch_size: 20}.
     uploads: ClassVar[tuple[str, ...]] = ("w",)
     evidence: ClassVar[str] = "secondary: detailed notes of the paper; formulas as published"
 

@@ -46,12 +46,13 @@ class FedAvg(Algorithm[RoundState]):
 
     Source: McMahan et al., Communication-Efficient Learning of Deep Networks from Decentralized Data, AISTATS 2017;
     server optimizers: Reddi et al., ICLR 2021; deadline and over-selection: Bonawitz et al., MLSys 2019.
+
+    Presets: Paper: 100 clients, 10 a round. MNIST 2NN: local {epochs: 1, batch_size: 10}; CNN: {epochs: 5, batch_size:
+    10}; CIFAR-10: {epochs: 5, batch_size: 50, lr_decay: 0.99}; lr from a grid of 10^(1/3). Reddi et al., EMNIST: local
+    lr 0.03, server_optimizer {kind: adam or yogi, lr: 0.003, b2: 0.99, eps: 1e-4}, {kind: adagrad, lr: 0.1, eps: 0.01},
+    {kind: sgd, b1: 0.9, lr: 0.3}; 10 clients a round, batch 20.
     """
 
-    # Paper: 100 clients, 10 a round. MNIST 2NN: local {epochs: 1, batch_size: 10}; CNN: {epochs: 5, batch_size: 10};
-    # CIFAR-10: {epochs: 5, batch_size: 50, lr_decay: 0.99}; lr from a grid of 10^(1/3).
-    # Reddi et al., EMNIST: local lr 0.03, server_optimizer {kind: adam or yogi, lr: 0.003, b2: 0.99, eps: 1e-4},
-    # {kind: adagrad, lr: 0.1, eps: 0.01}, {kind: sgd, b1: 0.9, lr: 0.3}; 10 clients a round, batch 20.
     evidence: ClassVar[str] = "paper read"
 
     round: Barrier = Field(Barrier(), description="cohort, over-selection and deadline of a round")
@@ -80,7 +81,8 @@ class FedAvg(Algorithm[RoundState]):
         return replace(state, drawn=dict(zip(clients, state.times)) if self.replacement else {})
 
     def receive(self, state: RoundState, update: Update, fleet: Fleet) -> Step[RoundState]:
-        return self._add(state, update.delta, float(update.samples if self.weighting == "samples" else 1), update, fleet)
+        p = float(update.samples if self.weighting == "samples" else 1)
+        return self._add(state, update.delta, p, update, fleet)
 
     def _add(self, state: RoundState, delta: Tensor, p: float, update: Update, fleet: Fleet) -> Step[RoundState]:
         times = state.drawn.get(update.client, 1)

@@ -38,10 +38,11 @@ class FedBuff(Algorithm[BufferState]):
     Source: Nguyen et al., Federated Learning with Buffered Asynchronous Aggregation, AISTATS 2022; official simulator
     FLSim. Deviations: FLSim also sums instead of averaging and flushes leftovers at the end of an epoch; not offered.
     Its `max_staleness` is this project's server.max_staleness.
+
+    Presets: Paper (unverified): buffer_size 10, concurrency up to 1000. FLSim, Sent140: buffer_size 10,
+    server_optimizer {lr: 0.7, b1: 0.9}, local {lr: 0.1}.
     """
 
-    # Paper (unverified): buffer_size 10, concurrency up to 1000.
-    # FLSim, Sent140: buffer_size 10, server_optimizer {lr: 0.7, b1: 0.9}, local {lr: 0.1}.
     evidence: ClassVar[str] = "official code read (FLSim); of the paper the abstract"
 
     buffer_size: int = Field(10, ge=1, description="K, updates per version (paper: 10)")

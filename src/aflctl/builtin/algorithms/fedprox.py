@@ -37,10 +37,11 @@ class FedProx(FedAvg):
     Source: Li et al., Federated Optimization in Heterogeneous Networks, MLSys 2020; authors' code. Deviations: the
     paper's analysis samples clients with probability n_i / n and averages uniformly; as in the authors' code we sample
     uniformly and weigh by n_i (`weighting: uniform` with `clients.selection: sample-weighted` gives the other).
+
+    Presets: Authors' code: local {epochs: 20, batch_size: 10, lr: 0.01} (synthetic), 10 clients a round, 200 rounds; mu
+    from {0.001, 0.01, 0.1, 1}; partial 0, 0.5, 0.9. Unverified: mu 1 for MNIST and FEMNIST (lr 0.03, 0.003).
     """
 
-    # Authors' code: local {epochs: 20, batch_size: 10, lr: 0.01} (synthetic), 10 clients a round, 200 rounds;
-    # mu from {0.001, 0.01, 0.1, 1}; partial 0, 0.5, 0.9. Unverified: mu 1 for MNIST and FEMNIST (lr 0.03, 0.003).
     evidence: ClassVar[str] = "official code read"
 
     mu: float = Field(0.01, ge=0, description="weight of the proximal term (paper: tuned in 0.001, 0.01, 0.1, 1)")

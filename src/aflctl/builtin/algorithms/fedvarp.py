@@ -37,9 +37,10 @@ class FedVarp(Algorithm[TableState]):
     With a_i = 1/N this is hbar + mean_S (D_i - h_i). Server memory: one vector per client heard. A version is a round.
 
     Source: Jhunjhunwala, Sharma, Nagarkatti, Joshi, FedVARP, UAI 2022. Deviations: none known.
+
+    Presets: Paper: server_optimizer {lr: 1.0}, local plain SGD; 5 of 250 clients a round on CIFAR-10.
     """
 
-    # Paper: server_optimizer {lr: 1.0}, local plain SGD; 5 of 250 clients a round on CIFAR-10.
     evidence: ClassVar[str] = "paper read"
 
     round: Barrier = Field(Barrier(), description="cohort, over-selection and deadline of a round")

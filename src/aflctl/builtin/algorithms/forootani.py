@@ -41,10 +41,11 @@ class Forootani(FedAvg):
     heterogeneous dataset, IEEE TAI 2025; authors' code. Deviations: the scripts use one constant delay for all clients
     and make Adam anew each epoch; patience below the number of epochs, else it can never stop anything (theirs: 10 of
     10). `immediate` is ours: the paper's weight folded into mixing.
+
+    Presets: Scripts: local {epochs: 10, batch_size: 64, optimizer: adam, lr: 0.001}, alpha 0.01, delay 2, 10 clients, 5
+    in parallel, variant barrier; buffered: buffer_size 8, beta 0.05, epochs 5, alpha 0. FashionMNIST, Dirichlet 0.5.
     """
 
-    # Scripts: local {epochs: 10, batch_size: 64, optimizer: adam, lr: 0.001}, alpha 0.01, delay 2, 10 clients, 5 in
-    # parallel, variant barrier; buffered: buffer_size 8, beta 0.05, epochs 5, alpha 0. FashionMNIST, Dirichlet 0.5.
     uploads: ClassVar[tuple[str, ...]] = ("w",)
     evidence: ClassVar[str] = "official code read; paper's text without its formulas"
     conformance: ClassVar = {
@@ -70,7 +71,8 @@ class Forootani(FedAvg):
             raise UserError("forootani counts its learning rate in epochs", hint="use local.epochs, not local.steps")
         if self.replacement and self.variant != "barrier":
             raise UserError(
-                "forootani: replacement is about the cohort of a round", hint="set algorithm.variant: barrier, or leave it"
+                "forootani: replacement is about the cohort of a round",
+                hint="set algorithm.variant: barrier, or leave it",
             )
         return AflState(**vars(super().init(setup, fleet)), epochs=setup.local.epochs)
 

@@ -23,10 +23,11 @@ class Mifa(FedVarp):
 
     Source: Gu, Huang, Zhang, Huang, Fast Federated Learning in the Presence of Arbitrary Device Unavailability,
     NeurIPS 2021; authors' code. Deviations: none known.
+
+    Presets: Authors: MNIST logistic regression, 100 clients of 2 classes, local {epochs: 2, batch_size: 100, lr: 0.01,
+    weight_decay: 0.001}, 200 rounds; CIFAR-10 LeNet lr 0.08, 2000 rounds.
     """
 
-    # Authors: MNIST logistic regression, 100 clients of 2 classes, local {epochs: 2, batch_size: 100, lr: 0.01,
-    # weight_decay: 0.001}, 200 rounds; CIFAR-10 LeNet lr 0.08, 2000 rounds.
     evidence: ClassVar[str] = "official code read"
 
     wait: bool = Field(True, description="no step before every client was heard once (authors' code: yes)")

@@ -26,10 +26,11 @@ class Moon(FedAvg):
     Source: Li, He, Song, Model-Contrastive Federated Learning, CVPR 2021; authors' code. Deviations: the authors add a
     projection head (256 wide) to every model. Here the head belongs to the model: z is what the model's own `embed`
     returns, else the input of its last linear layer; where that is a ReLU output the cosines are never negative.
+
+    Presets: Authors' README, CIFAR-10: mu 5, temperature 0.5, 10 clients, Dirichlet 0.5, 100 rounds; local {epochs: 10,
+    batch_size: 64, lr: 0.01, momentum: 0.9, weight_decay: 1e-5}.
     """
 
-    # Authors' README, CIFAR-10: mu 5, temperature 0.5, 10 clients, Dirichlet 0.5, 100 rounds;
-    # local {epochs: 10, batch_size: 64, lr: 0.01, momentum: 0.9, weight_decay: 1e-5}.
     evidence: ClassVar[str] = "official code read"
 
     mu: float = Field(1.0, ge=0, description="weight of the contrastive term (paper: tuned in 0.001 ... 10)")

@@ -49,10 +49,11 @@ class Pisces(Algorithm[PiscesState]):
     authors' code. Deviations: L_i is over batch losses (the paper: per sample; the code: a moving average); the outlier
     filter (DBSCAN over losses, five credits) is left out; a client whose first task was lost counts as unexplored.
     Selection looks at all clients, and reads losses: the schedule depends on training.
+
+    Presets: Authors, 200 clients, concurrency 20: MNIST LeNet-5 local {epochs: 5, batch_size: 32, lr: 0.01, momentum:
+    0.9}, target 97.7 %; CIFAR-10 ResNet-18 {epochs: 1, batch_size: 128, lr: 0.01, weight_decay: 1e-4}.
     """
 
-    # Authors, 200 clients, concurrency 20: MNIST LeNet-5 local {epochs: 5, batch_size: 32, lr: 0.01, momentum: 0.9},
-    # target 97.7 %; CIFAR-10 ResNet-18 {epochs: 1, batch_size: 128, lr: 0.01, weight_decay: 1e-4}.
     uploads: ClassVar[tuple[str, ...]] = ("w",)
     reads_results: ClassVar[bool] = True
     evidence: ClassVar[str] = "official code read"

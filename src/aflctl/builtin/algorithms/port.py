@@ -41,10 +41,11 @@ class Port(Algorithm[PortState]):
     Source: Su, Li, How Asynchronous can Federated Learning Be?, IWQoS 2022; authors' code in Plato. Deviations: Plato
     starts new clients at a flush only; here every arrival is replaced at once. The paper's x_prev is unverified; the
     code's is two rounds back.
+
+    Presets: Authors' CIFAR-10 configuration: 100 clients, concurrency 30, buffer_size 15, bound 10, w_sim 1, w_st 3,
+    local {epochs: 5, batch_size: 128, lr: 0.1, momentum: 0.9, weight_decay: 1e-4}, Dirichlet 5, target 75 %.
     """
 
-    # Authors' CIFAR-10 configuration: 100 clients, concurrency 30, buffer_size 15, bound 10, w_sim 1, w_st 3,
-    # local {epochs: 5, batch_size: 128, lr: 0.1, momentum: 0.9, weight_decay: 1e-4}, Dirichlet 5, target 75 %.
     uploads: ClassVar[tuple[str, ...]] = ("w",)
     evidence: ClassVar[str] = "official code read; of the paper nothing"
     conformance: ClassVar = {"variants": ({"buffer_size": 2, "bound": 2},)}

@@ -42,9 +42,11 @@ class Quafl(Algorithm[QuaflState]):
     Heterogeneity, AISTATS 2024; authors' code. Deviations: the k_i steps happen between polls; they are trained at the
     poll with compute share 0, so their energy is missing while a device's fixed time per step is charged at the poll.
     Rounding is to nearest, not random.
+
+    Presets: Authors: 20 clients, polled 5, steps 5, bits 14, side 1e-4; MNIST local {lr: 0.01}, Fashion-MNIST {lr:
+    0.001}.
     """
 
-    # Authors: 20 clients, polled 5, steps 5, bits 14, side 1e-4; MNIST local {lr: 0.01}, Fashion-MNIST {lr: 0.001}.
     uploads: ClassVar[tuple[str, ...]] = ("w",)
     evidence: ClassVar[str] = "official code read"
     conformance: ClassVar = {"expected_failures": {"zero-update": "rounding to the grid moves x by up to half a width"}}

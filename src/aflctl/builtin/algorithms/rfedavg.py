@@ -44,9 +44,10 @@ class RFedAvg(Algorithm[MapsState]):
     Deviations: the paper's R of rFedAvg is the mean over j of ||mean z - f_j||^2; it differs from ours by a constant,
     so the gradient is the same. We send the mean but charge the (|S| - 1) maps that the paper sends. A client alone in
     its round has R = 0.
+
+    Presets: Authors' configuration: strength 1e-5, local {epochs: 1, batch_size: 100, lr: 0.1}, 10 clients, 300 rounds.
     """
 
-    # Authors' configuration: strength 1e-5, local {epochs: 1, batch_size: 100, lr: 0.1}, 10 clients, 300 rounds.
     uploads: ClassVar[tuple[str, ...]] = ("delta", "map")
     probes: ClassVar[bool] = True
     evidence: ClassVar[str] = "official code read"
@@ -61,9 +62,7 @@ class RFedAvg(Algorithm[MapsState]):
         return MapsState(setup.init, setup.init.new_zeros(setup.size), opt, setup.local.batch_size)
 
     def select(self, state: MapsState, fleet: Fleet) -> Sequence[int]:
-        if not state.training or fleet.flying:
-            return self.round.select(fleet)
-        return fleet.draw(min(fleet.free, len(state.maps)), sorted(state.maps))
+        return self.round.select(fleet, sorted(state.maps) if state.training else None)
 
     def assign(self, state: MapsState, client: int, fleet: Fleet) -> Assignment:
         if not state.training:

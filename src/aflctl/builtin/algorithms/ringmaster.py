@@ -34,9 +34,10 @@ class Ringmaster(Algorithm[RingmasterState]):
 
     Source: Maranjyan, Tyurin, Richtarik, Ringmaster ASGD, ICML 2025. Deviations: the paper restarts the stopped worker;
     here the free place goes to any idle client, which is the same where clients.concurrency = clients.count.
+
+    Presets: Theory (from memory): R = max(1, ceil(sigma^2 / eps)). R = concurrency is a robust choice.
     """
 
-    # Theory (from memory): R = max(1, ceil(sigma^2 / eps)). R = concurrency is a robust choice.
     evidence: ClassVar[str] = "secondary: simulation code believed to be the authors'; constants from memory"
 
     delay: int | None = Field(None, ge=1, description="R, versions; none = clients.concurrency")

@@ -47,9 +47,10 @@ class Safa(Algorithm[SafaState]):
 
     Source: Wu, He, Lin, Mao, Maple, Jarvis, SAFA, IEEE Trans. Computers 70(5), 2021; authors' code. Deviations: the
     authors simulate rounds with crash probabilities; here who is late follows from the clock.
+
+    Presets: Paper (from memory): lag 5; quota 0.1 to 1.0.
     """
 
-    # Paper (from memory): lag 5; quota 0.1 to 1.0.
     uploads: ClassVar[tuple[str, ...]] = ("w",)
     evidence: ClassVar[str] = "official code read"
 
