@@ -21,7 +21,13 @@ OWN: dict[str, list[str]] = {
     "asgd": ["stop.updates=3000"],
     "bounded-staleness-sgd": ["stop.updates=3000"],
     "central": ["stop.updates=8", "evaluate.every.updates=1"],
-    "malenia": ["clients.concurrency=60", "stop.updates=3000"],
+    "malenia": [
+        "clients.concurrency=60",
+        "algorithm.lr=10",
+        "stop.versions=60",
+        "stop.updates=200000",
+        "evaluate.every.versions=5",
+    ],
     "quafl": ["stop.versions=800", "stop.updates=20000", "evaluate.every.versions=40"],
     "rennala": ["stop.updates=3000"],
     "ringleader": [
