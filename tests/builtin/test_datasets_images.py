@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from aflctl.api import DataSpec
 from aflctl.builtin.datasets.cifar10 import Cifar10
 from aflctl.builtin.datasets.cifar100 import Cifar100
 from aflctl.builtin.datasets.emnist import Emnist
@@ -23,6 +24,7 @@ from aflctl.builtin.datasets.mnist import Mnist
 from aflctl.builtin.datasets.svhn import Svhn
 from aflctl.data import FileDataset
 from aflctl.errors import DataMissing, EnvironmentProblem
+from aflctl.train.batches import Feed
 
 DICE = np.random.default_rng(7)
 
@@ -117,6 +119,17 @@ def test_fashion_mnist_reads_its_own_folder(tmp_path: Path) -> None:
     for prefix in ("train", "t10k"):
         write_idx(tmp_path / "fashion-mnist" / "raw", prefix, images, labels)
     assert prepared(FashionMnist(), tmp_path).spec.class_names[9] == "ankle boot"
+
+
+def test_afl_lib_s_normalisation_shares_the_converted_file(tmp_path: Path) -> None:
+    images, labels = grey(10)
+    for prefix in ("train", "t10k"):
+        write_idx(tmp_path / "mnist" / "raw", prefix, images, labels)
+    prepared(Mnist(), tmp_path)
+    (image,) = Mnist(normalise="half").open(tmp_path).spec.modalities
+    assert (image.mean, image.std) == ((0.5,), (0.5,))
+    batch = Feed(DataSpec((image,), 10)).batch(Mnist().open(tmp_path).train, torch.arange(10))
+    torch.testing.assert_close(batch.x[:, 0], torch.from_numpy(images).float() / 127.5 - 1)  # pixels in [-1, 1]
 
 
 def test_emnist_is_turned_upright_and_has_47_classes(tmp_path: Path) -> None:

@@ -95,7 +95,12 @@ def test_real_har_channel_means(real_data: Path, tmp_path: Path) -> None:
     mean = source.spec.modalities[0].mean
     assert abs(mean[0]) < 0.01  # body acceleration
     assert 0.7 < mean[6] < 0.9  # total acceleration holds gravity
-    assert len(np.unique(source.naturals["subject"])) == 30
+    # the published split: 7,352 windows of 21 people, 2,947 of 9 others, with these classes
+    assert len(np.unique(source.naturals["subject"])) == 21
+    assert not {2, 4, 9, 10, 12, 13, 18, 20, 24} & set(source.naturals["subject"].tolist())
+    assert source.test.y.bincount().tolist() == [496, 471, 420, 491, 532, 537]
+    assert survey(UciHar(), tmp_path).differences == []
+    assert len(np.unique(prepared(UciHar(test="windows"), tmp_path).naturals["subject"])) == 30
 
 
 def test_uci_har_from_the_site_s_archive_in_an_archive(tmp_path: Path) -> None:

@@ -6,16 +6,17 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from aflctl.api import DataSpec, Modality
+from aflctl.api import DataSpec
 from aflctl.builtin.datasets.cifar import read_batch
 from aflctl.builtin.datasets.idx import image_table
-from aflctl.data import FileDataset, Raw, Stored, Table
+from aflctl.builtin.datasets.images import ImageDataset
+from aflctl.data import Raw, Stored, Table
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
-class Cifar10(FileDataset):
+class Cifar10(ImageDataset):
     """Objects: 50,000 + 10,000 colour images of 32 x 32, 10 classes.
 
     Reads the Python or the binary version. The published files are pickles; a reader that allows nothing but the one
@@ -44,4 +45,4 @@ class Cifar10(FileDataset):
         return image_table((train, labels), (read[-1][0], read[-1][1][0]), len(CLASSES))
 
     def spec(self, stored: Stored) -> DataSpec:
-        return DataSpec((Modality("image", (3, 32, 32), "image", MEAN, STD),), 10, CLASSES)
+        return DataSpec((self.image((3, 32, 32), MEAN, STD),), 10, CLASSES)

@@ -6,17 +6,18 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from aflctl.api import DataSpec, Modality, Samples, Source
+from aflctl.api import DataSpec, Samples, Source
 from aflctl.builtin.datasets.cifar import read_batch, read_pickle
 from aflctl.builtin.datasets.idx import image_table
-from aflctl.data import FileDataset, Raw, Stored, Table
+from aflctl.builtin.datasets.images import ImageDataset
+from aflctl.data import Raw, Stored, Table
 from aflctl.data.files import naturals_of
 
 MEAN, STD = (0.50708, 0.48655, 0.44092), (0.26733, 0.25644, 0.27615)
 KEYS = ("coarse_labels", "fine_labels")
 
 
-class Cifar100(FileDataset):
+class Cifar100(ImageDataset):
     """Objects: 50,000 + 10,000 colour images of 32 x 32, 100 classes in 20 superclasses.
 
     `labels: coarse` makes the superclasses the classes. The superclass is also a natural column, for clients by
@@ -49,9 +50,7 @@ class Cifar100(FileDataset):
 
     def spec(self, stored: Stored) -> DataSpec:
         classes = 100 if self.labels == "fine" else 20
-        return DataSpec(
-            (Modality("image", (3, 32, 32), "image", MEAN, STD),), classes, tuple(stored.notes[self.labels])
-        )
+        return DataSpec((self.image((3, 32, 32), MEAN, STD),), classes, tuple(stored.notes[self.labels]))
 
     def source(self, stored: Stored) -> Source:
         column = "y" if self.labels == "fine" else "coarse"

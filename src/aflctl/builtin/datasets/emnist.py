@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from aflctl.api import DataSpec, Modality
+from aflctl.api import DataSpec
 from aflctl.builtin.datasets.idx import idx_names, image_table, read_idx
-from aflctl.data import FileDataset, Raw, Stored, Table
+from aflctl.builtin.datasets.images import ImageDataset
+from aflctl.data import Raw, Stored, Table
 
 MEAN, STD = 0.1751, 0.3332
 CLASSES = tuple("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabdefghnqrt")
 
 
-class Emnist(FileDataset):
+class Emnist(ImageDataset):
     """Handwritten digits and letters, balanced split: 112,800 + 18,800 grey images of 28 x 28, 47 classes.
 
     The published images are transposed; here they stand upright, as in MNIST. Lower-case letters that look like their
@@ -40,5 +41,4 @@ class Emnist(FileDataset):
         return image_table((upright[0], labels), (upright[1], test_labels), len(CLASSES))
 
     def spec(self, stored: Stored) -> DataSpec:
-        image = Modality("image", tuple(stored.tensors["train/x/image"].shape[1:]), "image", (MEAN,), (STD,))
-        return DataSpec((image,), len(CLASSES), CLASSES)
+        return DataSpec((self.image((1, 28, 28), (MEAN,), (STD,)),), len(CLASSES), CLASSES)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from aflctl.api import DataSpec, Modality
+from aflctl.api import DataSpec
 from aflctl.builtin.datasets.idx import check_mean, idx_names, image_table, read_idx
-from aflctl.data import FileDataset, Raw, Stored, Table
+from aflctl.builtin.datasets.images import ImageDataset
+from aflctl.data import Raw, Stored, Table
 
 MEAN, STD = 0.2860, 0.3530
 CLASSES = (
@@ -14,7 +15,7 @@ CLASSES = (
 )  # fmt: skip
 
 
-class FashionMnist(FileDataset):
+class FashionMnist(ImageDataset):
     """Articles of clothing: 60,000 + 10,000 grey images of 28 x 28, 10 classes.
 
     Its files have the names of MNIST's, so a complete set is also checked by its mean grey level. Source: Xiao et al.,
@@ -34,5 +35,4 @@ class FashionMnist(FileDataset):
         return image_table((images[:, None], labels), (test_images[:, None], test_labels), 10)
 
     def spec(self, stored: Stored) -> DataSpec:
-        image = Modality("image", tuple(stored.tensors["train/x/image"].shape[1:]), "image", (MEAN,), (STD,))
-        return DataSpec((image,), 10, CLASSES)
+        return DataSpec((self.image((1, 28, 28), (MEAN,), (STD,)),), 10, CLASSES)

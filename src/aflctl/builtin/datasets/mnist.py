@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from aflctl.api import DataSpec, Modality
+from aflctl.api import DataSpec
 from aflctl.builtin.datasets.idx import check_mean, idx_names, image_table, read_idx
-from aflctl.data import FileDataset, Raw, Stored, Table
+from aflctl.builtin.datasets.images import ImageDataset
+from aflctl.data import Raw, Stored, Table
 
 MEAN, STD = 0.1307, 0.3081
 
 
-class Mnist(FileDataset):
+class Mnist(ImageDataset):
     """Handwritten digits: 60,000 + 10,000 grey images of 28 x 28, 10 classes.
 
     Source: LeCun et al., Gradient-based learning applied to document recognition, 1998.
@@ -30,5 +31,4 @@ class Mnist(FileDataset):
         return image_table((images[:, None], labels), (test_images[:, None], test_labels), 10)
 
     def spec(self, stored: Stored) -> DataSpec:
-        image = Modality("image", tuple(stored.tensors["train/x/image"].shape[1:]), "image", (MEAN,), (STD,))
-        return DataSpec((image,), 10, tuple(str(digit) for digit in range(10)))
+        return DataSpec((self.image((1, 28, 28), (MEAN,), (STD,)),), 10, tuple(str(digit) for digit in range(10)))

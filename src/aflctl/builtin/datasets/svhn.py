@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 from typing import ClassVar
 
-from aflctl.api import DataSpec, Modality
+from aflctl.api import DataSpec
 from aflctl.builtin.datasets.idx import image_table
-from aflctl.data import FileDataset, Raw, Stored, Table, torchvision
+from aflctl.builtin.datasets.images import ImageDataset
+from aflctl.data import Raw, Stored, Table, torchvision
 
 MEAN, STD = (0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)
 
 
-class Svhn(FileDataset):
+class Svhn(ImageDataset):
     """House numbers, cropped digits: 73,257 + 26,032 colour images of 32 x 32, 10 classes.
 
     The files say 10 for the digit 0; here it is class 0. Classes are not balanced: about 19 % of the training images
@@ -40,4 +41,4 @@ class Svhn(FileDataset):
         return image_table(parts[0], parts[1], 10)
 
     def spec(self, stored: Stored) -> DataSpec:
-        return DataSpec((Modality("image", (3, 32, 32), "image", MEAN, STD),), 10, tuple(str(d) for d in range(10)))
+        return DataSpec((self.image((3, 32, 32), MEAN, STD),), 10, tuple(str(d) for d in range(10)))

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from aflctl.api import DataSpec, Modality
+from aflctl.api import DataSpec
 from aflctl.builtin.datasets.idx import image_table
-from aflctl.data import FileDataset, Raw, Stored, Table
+from aflctl.builtin.datasets.images import ImageDataset
+from aflctl.data import Raw, Stored, Table
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 MEAN, STD = (0.4802, 0.4481, 0.3975), (0.2770, 0.2691, 0.2821)
 
 
-class TinyImagenet(FileDataset):
+class TinyImagenet(ImageDataset):
     """Objects: 100,000 + 10,000 colour images of 64 x 64, 200 classes.
 
     Classes are the WordNet ids in ascending order. The test images are the published validation images with the
@@ -79,7 +80,7 @@ class TinyImagenet(FileDataset):
 
     def spec(self, stored: Stored) -> DataSpec:
         names = tuple(stored.notes["classes"])
-        return DataSpec((Modality("image", (3, self.size, self.size), "image", MEAN, STD),), len(names), names)
+        return DataSpec((self.image((3, self.size, self.size), MEAN, STD),), len(names), names)
 
 
 def _lines(path: Path) -> list[str]:
