@@ -15,9 +15,11 @@ from aflctl.api import DataSpec, Modality
 from aflctl.data import FileDataset, Listing, Raw, RemoteFile, Stored, Table, catalog, store
 from aflctl.data import archive as archives
 from aflctl.data.disk import alone, disk_problem
+from aflctl.data.npz import read_npz
 from aflctl.data.raw import looking_in
 from aflctl.data.survey import survey
 from aflctl.errors import DataMissing, DiskProblem, EnvironmentProblem
+from aflctl.train.federation import Divided
 
 PAGE = "http://example.org/inner.zip"
 
@@ -214,3 +216,24 @@ def test_an_archive_put_there_is_used_although_another_could_be_fetched(tmp_path
     listing = catalog()["cifar10"]
     assert [f.name for f in listing.bringing("data_batch_1.bin")] == ["cifar-10-binary.tar.gz"]
     assert [f.name for f in listing.bringing("data_batch_1")] == ["cifar-10-python.tar.gz"]
+
+
+def test_arrays_of_an_npz_are_plain_complete_and_bounded(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    np.savez_compressed(path, x=np.zeros(1000), y=np.array([{}]))
+    (x,) = read_npz(path, "x")
+    assert len(x) == 1000
+    with pytest.raises(ValueError, match="allow_pickle=False"):
+        read_npz(path, "y")
+    with pytest.raises(ValueError, match=r"a\.npz: no array z; it has x, y"):
+        read_npz(path, "x", "z")
+    with pytest.raises(ValueError, match="more than 4000 bytes"):
+        read_npz(path, "x", max_bytes=4000)
+
+
+def test_a_hundred_clients_hold_one_copy(tmp_path: Path) -> None:
+    labels_in(tmp_path, " ".join("01" * 60))
+    Toy().prepare(tmp_path, download=False)
+    source = Toy().open(tmp_path)
+    data = Divided(source, [np.array([c]) for c in range(100)])
+    assert {data.train(c).x[0].data_ptr() for c in range(100)} == {source.train.x[0].data_ptr()}

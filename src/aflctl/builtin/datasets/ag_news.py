@@ -11,6 +11,7 @@ from pydantic import Field
 from aflctl.api import DataSpec, Modality
 from aflctl.builtin.datasets.words import CLS, PAD, SPECIALS, UNK, tokens, vocabulary
 from aflctl.data import FileDataset, Raw, Stored, Table
+from aflctl.data.npz import read_npz
 
 if TYPE_CHECKING:
     import numpy as np
@@ -70,9 +71,9 @@ class AgNews(FileDataset):
 
         if self.text == "title":
             raise ValueError(f"{path.name} holds titles and descriptions joined; `text: title` needs the CSV files")
-        with np.load(path, allow_pickle=False) as found:
-            flat, length = found["flat"].astype(np.int64), found["length"].astype(np.int64)
-            label, official = found["label"].astype(np.int64), found["official_test"].astype(bool)
+        read = read_npz(path, "flat", "length", "label", "official_test")
+        flat, length, label = (values.astype(np.int64) for values in read[:3])
+        official = read[3].astype(bool)
         if length.sum() != len(flat) or not len(length) == len(label) == len(official):
             raise ValueError(f"{path.name}: the arrays do not fit each other")
         counted = flat if self.words_from == "all" else flat[np.repeat(~official, length)]

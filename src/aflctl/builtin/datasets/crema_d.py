@@ -15,6 +15,7 @@ from aflctl.builtin.datasets.sound import BANDS, log_mel, read_wav, spectrogram
 from aflctl.data import FileDataset, Raw, Stored, Table
 from aflctl.data.fetch import tell
 from aflctl.data.holdout import systematic
+from aflctl.data.npz import read_npz
 
 if TYPE_CHECKING:
     import numpy as np
@@ -86,8 +87,8 @@ class CremaD(FileDataset):
 
         folder = raw.find("AudioWAV")
         if folder is None:
-            with np.load(raw[FEATURES], allow_pickle=False) as found:
-                names, features = [str(name) for name in found["clip"]], found["logmel"]
+            clip, features = read_npz(raw[FEATURES], "clip", "logmel")
+            names = [str(name) for name in clip]
             if features.dtype != np.uint8 or features.shape[:2] != (len(names), BANDS):
                 raise ValueError(f"{FEATURES}: features {features.dtype} {features.shape} of {len(names)} clips")
             rows = dict(zip(names, features, strict=True))

@@ -11,6 +11,7 @@ from aflctl.builtin.datasets.sensors import numbers, window_table
 from aflctl.data import FileDataset, Raw, Stored, Table
 from aflctl.data.files import naturals_of
 from aflctl.data.holdout import systematic
+from aflctl.data.npz import read_npz
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -51,9 +52,10 @@ class UciHar(FileDataset):
         import numpy as np
 
         if raw.find("train/y_train.txt") is None:
-            with np.load(raw[ARRAYS], allow_pickle=False) as found:
-                windows, labels = found["x"].astype(np.float32), found["y"].astype(np.int64)
-                subject = found["subject"].astype(np.int64)
+            windows, labels, subject = read_npz(raw[ARRAYS], "x", "y", "subject")
+            windows, labels, subject = windows.astype(np.float32), labels.astype(np.int64), subject.astype(np.int64)
+            if not len(windows) == len(labels) == len(subject) > 0:
+                raise ValueError(f"{ARRAYS}: {len(windows)} windows, {len(labels)} labels, {len(subject)} subjects")
             subject += int(subject.min()) == 0
             official = np.isin(subject, TEST_PEOPLE)
         else:
