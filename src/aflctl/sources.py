@@ -144,7 +144,8 @@ def beside(module: str) -> list[Path]:
     return sorted(found)
 
 
-def _imported(tree: ast.Module, package: str) -> set[str]:
+@lru_cache(maxsize=512)
+def _imported(tree: ast.Module, package: str) -> frozenset[str]:
     """Names that a module of `package` imports from that very package, wherever the statement stands."""
     names: set[str] = set()
     inside = f"{package}." if package else ""
@@ -159,7 +160,7 @@ def _imported(tree: ast.Module, package: str) -> set[str]:
         else:
             continue
         names |= {n.removeprefix(inside).partition(".")[0] for n in dotted if n.startswith(inside)}
-    return names
+    return frozenset(names)
 
 
 def _hash_files(folder: Path, files: list[Path]) -> str:

@@ -8,7 +8,7 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from aflctl.cli.suite import duration, middle, options, table
+from aflctl.cli.suite import Teller, duration, middle, options, table
 from aflctl.engine.board import Board, Ending, Row
 from aflctl.errors import UserError
 
@@ -79,7 +79,24 @@ def test_the_table_shows_what_matters_in_the_lines_that_there_are() -> None:
     assert "45.6 %" in text
     assert "and 32 more" in text
     assert max(len(line) for line in text.splitlines()) <= 80
-    assert len(text.splitlines()) <= 14
+    assert len(text.splitlines()) <= 15  # the height given, and seven lines around
+
+
+def test_the_table_that_is_left_standing_is_the_last_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawn at most five times a second, but always at the end: here both events come within that time."""
+    screen = StringIO()
+    screen.isatty = lambda: True  # type: ignore[method-assign]
+    monkeypatch.setattr("sys.stderr", screen)
+    b, teller = board(2), Teller(quiet=False)
+    b.start(0)
+    teller.progress(b, 0)
+    b.end(0, Ending("stopped", code=130))
+    b.stopping = True
+    teller.progress(b, 0)
+    teller.close()
+    last = screen.getvalue().rpartition("runs done")[2]
+    assert "stopping" in last
+    assert "stopped" in last
 
 
 def test_durations() -> None:

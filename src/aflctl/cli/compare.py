@@ -18,7 +18,7 @@ RunsArgument = Annotated[
     Words,
     typer.Argument(
         metavar="RUN...",
-        help="Run directories, beginnings of run names (all that fit), folders of runs, or latest.",
+        help="Run directories, beginnings of run names (all that fit), folders of runs or of a suite, or latest.",
         show_default=False,
     ),
 ]
@@ -27,7 +27,8 @@ TargetOption = Annotated[
     typer.Option(
         "--target",
         metavar="ACCURACY",
-        help="Time to this accuracy, as in 0.9; by default the highest that every run reached. May be repeated.",
+        help="Time to this accuracy, as in 0.9; by default the highest that every run reached (else half of them). May "
+        "be repeated.",
         show_default=False,
     ),
 ]

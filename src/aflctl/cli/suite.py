@@ -30,6 +30,7 @@ class Teller:
     def __init__(self, quiet: bool) -> None:
         self.quiet, self.started = quiet, time.perf_counter()
         self._live: Any = None
+        self._board: Board | None = None
         self._drawn = 0.0
         self._begun: set[int] = set()
 
@@ -43,8 +44,10 @@ class Teller:
             self._line(board, i)
 
     def close(self) -> None:
-        """The table is left standing."""
+        """The table is left standing, as it is in the end."""
         if self._live is not None:
+            if self._board is not None:
+                self._show(self._board)
             self._live.stop()
             self._live = None
 
@@ -56,11 +59,14 @@ class Teller:
             plain: Any = None if os.environ.get("NO_COLOR") else "auto"
             self._live = Live(console=Console(file=sys.stderr, highlight=False, color_system=plain), auto_refresh=False)
             self._live.start()
-        now = time.perf_counter()
-        if now - self._drawn >= DRAWN_EVERY_S or not board.count("waiting", "running"):
-            self._drawn = now
-            height, width = self._live.console.height - 6, self._live.console.width
-            self._live.update(table(board, height, now - self.started, width), refresh=True)
+        self._board = board
+        if time.perf_counter() - self._drawn >= DRAWN_EVERY_S:
+            self._show(board)
+
+    def _show(self, board: Board) -> None:
+        self._drawn = time.perf_counter()
+        height, width = self._live.console.height - 7, self._live.console.width
+        self._live.update(table(board, height, self._drawn - self.started, width), refresh=True)
 
     def _line(self, board: Board, i: int) -> None:
         """Begun and ended, once each."""
@@ -94,8 +100,10 @@ def table(board: Board, height: int, spent_s: float, width: int = 80) -> Any:
     done = board.count("done", "kept")
     left = board.left() if board.count("waiting", "running") else None
     title = f"{done} of {len(board.rows)} runs done, {duration(spent_s)} so far"
-    title += f", about {duration(left)} left" if left is not None else ""
-    title += "; stopping, the runs save their state" if board.stopping else ""
+    if board.stopping:
+        title += "; stopping: the runs save their state"
+    elif left is not None:
+        title += f", about {duration(left)} left"
     shown = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
     shown.add_column("run", no_wrap=True)
     shown.add_column("state", no_wrap=True, min_width=len("running"))
@@ -107,14 +115,15 @@ def table(board: Board, height: int, spent_s: float, width: int = 80) -> Any:
     for _, row in chosen:
         rest = row.left(now)
         style = {"failed": "red", "running": "bold", "waiting": "dim", "kept": "dim"}.get(row.state, "")
-        label = middle(f"{row.label}: {row.message}" if row.message else row.label, max(20, width - 49))
+        label = middle(row.label, max(20, width - 49))
         share = f"{100 * row.share:.0f} %" if row.share or row.state == "running" else ""
         accuracy = f"{100 * row.accuracy:.1f} %" if row.accuracy is not None else ""
         left_ = duration(rest) if rest is not None else ""
         shown.add_row(Text(label), STATES[row.state], share, accuracy, left_, style=style)
-    if len(chosen) < len(rows):
-        shown.caption = f"and {len(rows) - len(chosen)} more"
-        shown.caption_justify = "left"
+    said = [f"and {len(rows) - len(chosen)} more"] if len(chosen) < len(rows) else []
+    said += [middle(f"{row.label}: {row.message}", width - 1) for row in board.rows if row.message][-1:]
+    if said:
+        shown.caption, shown.caption_justify = Text("\n".join(said)), "left"
     return shown
 
 
@@ -237,4 +246,6 @@ def _tell(result: SuiteResult) -> None:
     kept = sum(row.state == "kept" for row in result.rows)
     words = [f"{fresh} done now", f"{kept} before" if kept else "", f"{len(failed)} failed" if failed else ""]
     console.out(f"{len(result.rows)} runs: {', '.join(word for word in words if word)}")
+    if result.comparison is not None and len(result.comparison.groups) > 1:
+        console.out(f"as a page, with pictures: aflctl report {result.path}")
     console.out(f"what became of each: {result.path}/suite.json")

@@ -110,9 +110,9 @@ class Cluster:
 
 
 def _ending(job: Any) -> Ending:
-    """How a job's run ended; one without a result died."""
+    """How a job's run ended; one without a result died: its task turns every error into a result."""
     try:
         return Ending(*job.result())
-    except Exception as error:  # submitit has many, and a job's own may be of any kind
-        told = str(error).strip().splitlines()
-        return Ending("failed", None, None, 1, f"job {job.job_id}: {told[0] if told else type(error).__name__}")
+    except Exception:  # submitit has many
+        state, log = str(job.state).lower(), job.paths.stderr
+        return Ending("failed", None, None, 1, f"job {job.job_id} ended without a result ({state}); see {log}")

@@ -21,6 +21,7 @@ from aflctl.engine.checks import CHECKS
 from aflctl.errors import AflctlError, UserError
 from aflctl.plan import config_digest, resolve
 from aflctl.runs.atomic import disk, write_json, write_text
+from aflctl.runs.rundir import SUITE
 
 if TYPE_CHECKING:
     from aflctl.config.load import Loaded
@@ -166,7 +167,7 @@ def _recording(folder: Path, name: str, progress: Told | None) -> Told:
 
 def _store(folder: Path, name: str, board: Board) -> None:
     head = {"schema": "aflctl.suite-record", "version": 1, "name": name}
-    write_json(folder / "suite.json", {**head, "runs": board.document()})
+    write_json(folder / SUITE, {**head, "runs": board.document()})
 
 
 def _folder(drafts: Drafts) -> str:
@@ -176,13 +177,13 @@ def _folder(drafts: Drafts) -> str:
 
 
 def _compare(board: Board) -> tuple[Comparison | None, tuple[str, ...]]:
-    """The comparison of what is done, or why there is none."""
-    from aflctl.report.comparison import compare
+    """The comparison of what is done, with verdicts wherever seeds allow them; or why there is none."""
+    from aflctl.report.comparison import AUTO, compare
 
     done = [row.path for row in board.rows if row.state in ("done", "kept") and row.path is not None]
     if not done:
         return None, ()
     try:
-        return compare(done), ()
+        return compare(done, baseline=AUTO), ()
     except AflctlError as error:
         return None, (f"no comparison: {error.message}",)

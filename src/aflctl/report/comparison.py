@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,7 +77,7 @@ def compare(
 ) -> Comparison:
     """Groups runs (objects or directories) by everything but the seed, and measures them.
 
-    targets     accuracies in (0, 1]; without one the highest that every run reached
+    targets     accuracies in (0, 1]; without one the highest that every run reached, else half of them
     baseline    a label, or a value that several groups share: paired differences against it on common seeds;
                 `auto` is FedAvg, else FedAsync, else the group that was named first
     on          columns that get a verdict; by default final accuracy and the time to the targets
@@ -258,11 +259,12 @@ def _kept(facts: list[Facts], queries: Sequence[Query], skipped: Sequence[tuple[
 
 
 def _common_target(facts: Sequence[Facts]) -> tuple[float, ...]:
-    """The highest noted target that every run reached, else the highest that any did."""
-    noted = [set(f.noted) for f in facts]
-    for candidates in (set.intersection(*noted), set.union(*noted)):
+    """The highest noted target that every run reached, else the highest that half of them did, else the lowest."""
+    tally = Counter(target for f in facts for target in f.noted)
+    for least in (len(facts), len(facts) / 2):
+        candidates = [target for target, came in tally.items() if came >= least]
         if candidates:
             return (max(candidates),)
-    return ()
+    return (min(tally),) if tally else ()
 
 

@@ -24,21 +24,26 @@ KINDS = ("png", "svg", "pdf")
 # For lines: dark ones first, yellow last; with styles and markers of other lengths, so that grey print tells them apart
 LINE_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#222222", "#56B4E9", "#B8A900")
 LINE_STYLES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (6, 2, 1.5, 2)), (0, (3, 1.5, 1, 1.5, 1, 1.5)))
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "p")
 
 
 class Look(NamedTuple):
-    """How one method is drawn everywhere: three cycles of lengths 8, 5 and 9."""
+    """How one method is drawn everywhere: three cycles of lengths 8, 5 and 11.
+
+    turn: its place among all, from 0 to below 1, so that markers of lines that lie over each other stand side by side
+    """
 
     colour: str
     style: Any
     marker: str
+    turn: float
 
 
 def looks(labels: Sequence[str]) -> dict[str, Look]:
     """Label -> look, in the given order."""
     return {
-        label: Look(LINE_COLOURS[i % 8], LINE_STYLES[i % 5], MARKERS[i % 9]) for i, label in enumerate(labels)
+        label: Look(LINE_COLOURS[i % 8], LINE_STYLES[i % 5], MARKERS[i % 11], i / len(labels))
+        for i, label in enumerate(labels)
     }
 
 

@@ -54,15 +54,18 @@ def tradeoff(groups: Sequence[Group]) -> Figure:
     for g, x, y in zip(groups, speed, score):
         if x.mean is None or y.mean is None or not slowest:
             continue
-        look = looks[g.label]
+        look, place = looks[g.label], (x.mean / slowest, 100 * y.mean)
         axes.errorbar(
-            x.mean / slowest, 100 * y.mean,
-            xerr=_arms(x.mean, x.interval, 1 / slowest), yerr=_arms(y.mean, y.interval, 100.0),
-            fmt=look.marker, color=look.colour, markersize=7, markeredgecolor="white", markeredgewidth=0.8,
-            elinewidth=1.1, capsize=2.5, label=_legible(g.label),
+            *place, xerr=_arms(x.mean, x.interval, 1 / slowest), yerr=_arms(y.mean, y.interval, 100.0),
+            fmt="none", ecolor=look.colour, elinewidth=1.0, capsize=2.0, alpha=0.55,
+        )  # fmt: skip
+        axes.plot(
+            [place[0]], [place[1]], look.marker, color=look.colour, markersize=9 if look.marker == "*" else 7,
+            markeredgecolor="white", markeredgewidth=0.8, label=_legible(g.label), zorder=3,
         )  # fmt: skip
     drawing.say(axes, "", "time to 95 % of own best accuracy (slowest method = 1)", "final accuracy (%)")
     axes.set_xlim(left=0)
+    axes.set_ylim(top=min(100.5, axes.get_ylim()[1]))
     axes.grid(axis="x", color=PALE, linewidth=0.6)
     _named(axes, groups, handlelength=1.0)
     return figure
@@ -123,7 +126,7 @@ def participation(groups: Sequence[Group]) -> Figure:
             continue
         at = np.linspace(0, 100, GRID)
         runs = np.stack([np.interp(at, np.linspace(0, 100, len(c)), c) for c in curves])
-        _band(axes, at, runs, looks[g.label], _legible(g.label))
+        _band(axes, at, runs, looks[g.label], _legible(g.label), pale=len(groups) > INSIDE)
     drawing.say(axes, "", "clients, the busiest first (%)", "share of used updates (%)")
     axes.set_xlim(0, 100)
     axes.set_ylim(0, 101)
@@ -197,7 +200,7 @@ def _curves(groups: Sequence[Group], axis: str) -> Figure:
             continue
         at = np.linspace(0, end, GRID)
         runs = np.stack([_steps(xs, ys, at) for xs, ys in mine])
-        _band(axes, at / divisor, 100 * runs, looks[label], _legible(label), steps=True)
+        _band(axes, at / divisor, 100 * runs, looks[label], _legible(label), steps=True, pale=len(groups) > INSIDE)
         drawn = True
     names = {"time": "virtual time", "updates": "updates used", "bytes": "bytes moved"}
     drawing.say(axes, "", names[axis] + (f" ({unit})" if unit else ""), "test accuracy (%)")
@@ -243,14 +246,18 @@ def band(runs: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]] | None:
     return centre - half, centre + half
 
 
-def _band(axes: Axes, at: NDArray[Any], runs: NDArray[Any], look: Look, label: str, steps: bool = False) -> None:
+def _band(
+    axes: Axes, at: NDArray[Any], runs: NDArray[Any], look: Look, label: str, *, steps: bool = False, pale: bool = False
+) -> None:
+    """Mean over the rows, and its interval; `pale` where many lie over each other."""
     ends = band(runs)
     if ends is not None:
-        axes.fill_between(at, ends[0].clip(0, 100), ends[1].clip(0, 100), color=look.colour, alpha=0.15, linewidth=0,
-                          step="post" if steps else None)  # fmt: skip
+        axes.fill_between(at, ends[0].clip(0, 100), ends[1].clip(0, 100), color=look.colour,
+                          alpha=0.07 if pale else 0.15, linewidth=0, step="post" if steps else None)  # fmt: skip
+    first = int((0.15 + look.turn) * GRID / 6)
     axes.plot(at, runs.mean(0), color=look.colour, linestyle=look.style, linewidth=1.6, label=label,
               drawstyle="steps-post" if steps else "default", marker=look.marker, markersize=4.5,
-              markevery=(GRID // 12, GRID // 6), markeredgecolor="white", markeredgewidth=0.6)  # fmt: skip
+              markevery=(first, GRID // 6), markeredgecolor="white", markeredgewidth=0.6)  # fmt: skip
 
 
 # ---- what is drawn ----
@@ -305,17 +312,37 @@ def _legible(label: str) -> str:
 
 
 def _wide(groups: Sequence[Group]) -> tuple[Figure, list[Axes]]:
-    outside = len(groups) > INSIDE
-    figure, axes = drawing.figure(1, size=(7.4 if outside else 5.6, 3.7))
+    """Wide enough for a column of a paper; higher where the legend stands below."""
+    rows = -(-len(groups) // _columns(groups)) if len(groups) > INSIDE else 0
+    figure, axes = drawing.figure(1, size=(5.6, 3.7 + 0.2 * rows * _lines(groups)))
     figure.set_layout_engine("tight")
     return figure, axes
 
 
+def _lines(groups: Sequence[Group]) -> int:
+    """Of the longest name in a legend."""
+    return max((_legible(g.label).count("\n") + 1 for g in groups), default=1)
+
+
+def _columns(groups: Sequence[Group]) -> int:
+    """How many columns of names fit below a picture, in points: a character is 4.6 wide, a line with its gaps 40."""
+    longest = max((len(line) for g in groups for line in _legible(g.label).split("\n")), default=1)
+    return max(1, min(len(groups), int(400 / (4.6 * longest + 40))))
+
+
+def _seeds(axes: Axes, groups: Sequence[Group]) -> None:
+    sizes = sorted({g.n for g in groups})
+    axes.set_title(plural(sizes[0], "seed") if len(sizes) == 1 else "", fontsize=8, loc="right", color=INK)
+
+
 def _named(axes: Axes, groups: Sequence[Group], loc: str = "best", **more: Any) -> None:
     if len(groups) > INSIDE:
-        more |= {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0)}
+        from matplotlib.transforms import ScaledTranslation
+
+        below = axes.transAxes + ScaledTranslation(0, -0.44, axes.figure.dpi_scale_trans)  # clear of the axis' name
+        more |= {"loc": "upper center", "bbox_to_anchor": (0.45, 0.0), "bbox_transform": below,
+                 "ncols": _columns(groups)}  # fmt: skip
     else:
         more |= {"loc": loc}
     drawing.legend(axes, **more)
-    sizes = sorted({g.n for g in groups})
-    axes.set_title(plural(sizes[0], "seed") if len(sizes) == 1 else "", fontsize=8, loc="right", color=INK)
+    _seeds(axes, groups)

@@ -21,6 +21,7 @@ from aflctl.runs.provenance import now, redact
 
 FORMAT = 1
 LATEST = "latest"
+SUITE = "suite.json"
 FILES = (
     "config.yaml", "provenance.json", "metrics.csv", "updates.csv", "clients.csv", "staleness.csv", "staleness.png",
     "curve.png", "participation.png", "summary.json", "results.md", "model.safetensors", "exit.json",
@@ -298,14 +299,29 @@ def find(reference: str, root: Path) -> Path:
 
 
 def find_all(reference: str, root: Path) -> list[Path]:
-    """As `find`, but a prefix means every run that it fits, and a folder of runs all runs in it."""
+    """As `find`, but a prefix means every run that it fits, a folder of runs all in it, one of a suite the suite's."""
     folder = Path(reference).expanduser()
     with suppress(OSError):
         if reference and reference != LATEST and folder.is_dir() and not is_run(folder):
-            inside = all_runs(folder)
+            inside = runs_of_suite(folder) if (folder / SUITE).is_file() else all_runs(folder)
             if inside:
                 return inside
     return _matching(reference, root)
+
+
+def runs_of_suite(folder: Path) -> list[Path]:
+    """The runs that a suite's record names, in its order; those that never began, or are gone, are left out.
+
+    The record lies two levels below the runs: runs/suites/<name>-<8 hex>/suite.json.
+    """
+    told = (read_json(folder / SUITE) or {}).get("runs")
+    rows = told if isinstance(told, list) else []
+    root = folder.resolve().parent.parent
+    found = [root / str(row["run"]) for row in rows if isinstance(row, dict) and row.get("run")]
+    kept = [path for path in found if is_run(path)]
+    if not kept:
+        raise RunDirError("this suite has no runs", where=str(folder), hint="repeat its aflctl run to complete it")
+    return kept
 
 
 def _matching(reference: str, root: Path) -> list[Path]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,13 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], Lines]:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as why:
         raise UserError(f"cannot be read: {why}", where=str(path)) from None
+    data, lines = _parsed(text, path)
+    return deepcopy(data), lines
+
+
+@lru_cache(maxsize=256)
+def _parsed(text: str, path: Path) -> tuple[dict[str, Any], Lines]:
+    """Kept by its text: the runs of a suite name the same few profiles again and again."""
     loader = yaml.SafeLoader(text)
     lines = Lines()
     try:
