@@ -6,6 +6,7 @@ own models.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -228,14 +229,42 @@ class Seeds(Section):
     training: Seed | None = Field(None, description="order of the batches")
 
 
+UNITS = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "kB": 10**3, "MB": 10**6, "GB": 10**9}
+DEVICE = r"^(cpu|cuda(:\d+)?)$"
+SIZE = re.compile(rf"(\d+(?:\.\d+)?) ?({'|'.join(UNITS)})")
+
+
+def _size(value: Any) -> Any:
+    found = SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
+    if found is None or float(found[1]) * UNITS[found[2]] < 1:
+        raise PydanticCustomError("size", "Input should be a size with its unit, such as 512MiB or 2GiB")
+    return f"{found[1]}{found[2]}"
+
+
+def _device(value: Any) -> Any:
+    if not isinstance(value, str) or not re.match(DEVICE, value):
+        raise PydanticCustomError("device", "Input should be cpu, cuda, or one of several GPUs such as cuda:1")
+    return value
+
+
 class Engine(Section):
     """How the work is carried out. Changes speed, never the result beyond the executors' stated tolerance."""
 
     executor: Literal["auto", "serial", "workers", "stacked"] = Field("auto", description="how jobs are trained")
-    workers: int | None = Field(None, ge=1, description="processes of the workers executor; by default one per core")
-    device: str = Field("cpu", description="a torch device")
-    max_memory_bytes: int | None = Field(None, ge=1, description="memory that pending jobs may hold")
+    workers: int | None = Field(None, ge=1, description="threads of the workers executor; by default one per core")
+    device: Annotated[str, BeforeValidator(_device), Field(pattern=DEVICE)] = Field(
+        "cpu", description="cpu, cuda, cuda:1, ..."
+    )
+    max_memory: Annotated[str, BeforeValidator(_size)] | None = Field(
+        None, description="what trainings under way and their results may hold, with its unit: 512MiB, 2GiB"
+    )
     client_memory: Literal["ram", "disk"] = Field("ram", description="where clients' memories and server tables live")
+
+    @property
+    def max_memory_bytes(self) -> int | None:
+        """`max_memory` as a number."""
+        found = SIZE.fullmatch(self.max_memory or "")
+        return int(float(found[1]) * UNITS[found[2]]) if found else None
 
 
 class CheckpointEvery(_OneOf):

@@ -53,7 +53,7 @@ def snapshot(x: Experiment, driver: Driver, recorder: Recorder) -> dict[str, Any
 
 def _engine(engine: Engine) -> dict[str, Any]:
     """What of `engine:` a state depends on."""
-    return {"device": engine.device, "client_memory": engine.client_memory, "max_memory_bytes": engine.max_memory_bytes}
+    return {"device": engine.device, "client_memory": engine.client_memory, "max_memory": engine.max_memory}
 
 
 def unfit(saved: Mapping[str, Any], folder: Path, engine: Engine) -> str | None:
@@ -66,7 +66,7 @@ def unfit(saved: Mapping[str, Any], folder: Path, engine: Engine) -> str | None:
     if engine.executor not in ("auto", running["executor"]) and "stacked" in (engine.executor, running["executor"]):
         return f"it was made by the executor {running['executor']}, not {engine.executor}"
     for name, value in wanted.items():
-        stacked = name != "max_memory_bytes" or running["executor"] == "stacked"
+        stacked = name != "max_memory" or running["executor"] == "stacked"
         if stacked and running.get(name) != value:
             return f"it was made with engine.{name}: {running.get(name)}"
     for name in ("updates.csv", "metrics.csv"):

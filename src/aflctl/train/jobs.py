@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from aflctl.api import Algorithm, Batch, Job, Local, Samples
+from aflctl.errors import AflctlError
 from aflctl.train.modal import thinned
-from aflctl.train.steps import steps_of
+from aflctl.train.steps import Steps, steps_of
 from aflctl.train.task import aligned
 
 if TYPE_CHECKING:
@@ -73,6 +74,14 @@ class Trained:
     losses: list[float] = field(default_factory=list)
 
 
+class JobFailed(Exception):
+    """A client hook raised while a job ran; the cause is what it raised."""
+
+    def __init__(self, spec: Spec, hook: str, step: int, cause: Exception) -> None:
+        super().__init__(f"{type(cause).__name__}: {cause}")
+        self.spec, self.hook, self.step, self.cause = spec, hook, step, cause
+
+
 class Kit(NamedTuple):
     """What every job of a run shares."""
 
@@ -98,7 +107,10 @@ def whole(feed: Feed, spec: Spec) -> Batch:
 
 
 def train(kit: Kit, spec: Spec) -> Trained:
-    """Runs one job, step by step: the reference. Patience = epochs without a lower mean loss before it stops."""
+    """Runs one job, step by step: the reference. Patience = epochs without a lower mean loss before it stops.
+
+    Raises `JobFailed` with the hook and the step (from 0) at which something went wrong.
+    """
     if not kit.task.random:
         return _train(kit, spec)
     with torch.random.fork_rng(devices=[]):
@@ -107,15 +119,28 @@ def train(kit: Kit, spec: Spec) -> Trained:
 
 
 def _train(kit: Kit, spec: Spec) -> Trained:
-    algorithm, task, feed, _ = kit
-    out: Trained = Trained()
     losses: list[Tensor] = []
+    steps: Steps | None = None
+    try:
+        steps, job = _begin(kit, spec)
+        return _steps(kit, spec, steps, job, losses)
+    except AflctlError:
+        raise
+    except Exception as error:
+        raise JobFailed(spec, steps.hook if steps else "start", len(losses), error) from error
+
+
+def _begin(kit: Kit, spec: Spec) -> tuple[Steps, Job]:
+    algorithm, task, feed, _ = kit
     task.training(True)
     task.running = spec.buffers.clone()
     job = job_of(spec, spec.memory, spec.lr[0], 0, 0, spec.planned)
     w, memory = algorithm.start(task, whole(feed, spec) if algorithm.probes else None, job)
-    steps = steps_of(kit, aligned(w))
-    job = job._replace(memory=memory)
+    return steps_of(kit, aligned(w)), job._replace(memory=memory)
+
+
+def _steps(kit: Kit, spec: Spec, steps: Steps, job: Job, losses: list[Tensor]) -> Trained:
+    task, feed, out = kit.task, kit.feed, Trained()
     counter = torch.arange(spec.planned, dtype=torch.float32).unbind(0)
     best, bad, epoch, lr = float("inf"), 0, -1, 0.0
     for t in range(spec.planned):

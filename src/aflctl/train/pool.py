@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from aflctl.api import Assignment, FederatedData, Setup, overrides
-from aflctl.errors import AflctlError, HookFailed
+from aflctl.errors import AflctlError, EnvironmentProblem, HookFailed
 from aflctl.seam import Load, Result
 from aflctl.train.batches import epoch_order, moved
-from aflctl.train.jobs import Kit, Spec, Trained, job_of, whole
+from aflctl.train.full import first_line, out_of_memory
+from aflctl.train.jobs import JobFailed, Kit, Spec, Trained, job_of, whole
 
 if TYPE_CHECKING:
     import numpy as np
@@ -164,6 +165,7 @@ class Pool:
         return {
             "open": {task: {name: getattr(spec, name) for name in kept} for task, spec in self.open.items()},
             "ready": {**self.ready, **self.executor.ahead()},
+            "rows": self.executor.rows,
             "memory": self.memory.save(),
             "buffers": self.kit.task.buffers,
             "moves": self._moves,
@@ -186,30 +188,37 @@ class Pool:
         self._moves = list(saved["moves"])
         self.own = dict(saved["own"])
         self.trained_steps = saved["trained_steps"]
+        self.executor.rows = saved["rows"]
         for task, spec in sorted(self.open.items()):
             if task not in self.ready:
                 self.executor.start(spec, due(task))
 
     # ---- inside ----
     def _result(self, spec: Spec) -> Trained:
-        with self._named(spec):
+        try:
             return self.executor.result(spec)
+        except JobFailed as failed:
+            at = "" if failed.hook == "start" else f" at step {failed.step + 1} of {failed.spec.planned}"
+            raise self._failure(failed.spec, failed.hook, at, failed.cause) from failed.cause
 
     @contextmanager
-    def _named(self, spec: Spec, hook: str = "") -> Iterator[None]:
+    def _named(self, spec: Spec, hook: str) -> Iterator[None]:
         """Errors of client hooks say whose task it was."""
         try:
             yield
         except AflctlError:
             raise
         except Exception as error:
-            name = type(self.kit.algorithm).__name__
-            who = f"{name}.{hook} for" if hook else f"training with {name},"
-            raise HookFailed(
-                f"{who} task {spec.task} of client {spec.client} ({spec.steps} steps) raised "
-                f"{type(error).__name__}: {error}",
-                hint="set AFLCTL_TRACEBACK=1 to see where",
-            ) from error
+            raise self._failure(spec, hook, f" after {spec.steps} steps" * (hook == "finish"), error) from error
+
+    def _failure(self, spec: Spec, hook: str, at: str, cause: Exception) -> AflctlError:
+        who = f"{type(self.kit.algorithm).__name__}.{hook} for task {spec.task} of client {spec.client}{at}"
+        if out_of_memory(cause):
+            return EnvironmentProblem(
+                f"{who}: the memory of {self.kit.feed.device} is full, even for one job ({first_line(cause)})",
+                hint="lower local.batch_size or evaluate.batch_size, or take a smaller model",
+            )
+        return HookFailed(f"{who} raised {type(cause).__name__}: {cause}", hint="set AFLCTL_TRACEBACK=1 to see where")
 
     def _declared(self, up: Mapping[str, Tensor]) -> None:
         algorithm = self.kit.algorithm

@@ -23,9 +23,13 @@ STEP_HOOKS = ("loss", "grad", "direction", "project")
 
 
 class Steps(Protocol):
-    """`w` [P] is moved in place (or replaced) by `step`, which returns the loss and the job with its new memory."""
+    """`w` [P] is moved in place (or replaced) by `step`, which returns the loss and the job with its new memory.
+
+    `hook` is the client hook that `step` called last, for whoever has to say where it went wrong.
+    """
 
     w: Tensor
+    hook: str
 
     def step(self, batch: Batch, job: Job, lr: float) -> tuple[Tensor, Job]: ...
 
@@ -34,7 +38,7 @@ class Whole:
     """loss or direction, grad, clipping, optimizer, project."""
 
     def __init__(self, kit: Kit, w: Tensor) -> None:
-        self.kit, self.w = kit, w
+        self.kit, self.w, self.hook = kit, w, ""
         self.rule = optimizer(kit.local, w)
         self.directs, self.corrects, self.projects = (
             overrides(kit.algorithm, hook) for hook in ("direction", "grad", "project")
@@ -44,25 +48,33 @@ class Whole:
         algorithm, task, _, local = self.kit
         w = self.w
         if self.directs:
+            self.hook = "direction"
             g, memory, value = algorithm.direction(task, w, batch, job)
             g, job = g.detach().clone(), job._replace(memory=memory)
         else:
-            leaf = w.detach().requires_grad_()
+            self.hook, leaf = "loss", w.detach().requires_grad_()
             value = algorithm.loss(task, leaf, batch, job)
             (raw,) = torch.autograd.grad(value, leaf)
-            g = algorithm.grad(raw, w, job) if self.corrects else raw
+            if self.corrects:
+                self.hook = "grad"
+                g = algorithm.grad(raw, w, job)
+            else:
+                g = raw
             g = g if g is raw else g.clone()  # may be the method's own tensor; the optimizer uses it up
         if local.clip_norm is not None:
             g = clip_(g, local.clip_norm)
         before = w.clone() if self.projects else w
         self.rule.step(w, g, lr)
         if self.projects:
+            self.hook = "project"
             self.w = aligned(algorithm.project(w, before, job))
         return value.detach(), job
 
 
 class Pieces:
     """The default hooks, one parameter at a time."""
+
+    hook = "loss"
 
     def __init__(self, kit: Kit, w: Tensor) -> None:
         self.task, self.w = kit.task, w

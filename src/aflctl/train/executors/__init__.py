@@ -8,9 +8,13 @@ from aflctl.train.jobs import Spec, Trained
 
 
 class Executor(Protocol):
-    """Runs specs. `start` may begin at once or wait; `result` blocks until the job is trained, and forgets it."""
+    """Runs specs. `start` may begin at once or wait; `result` blocks until the job is trained, and forgets it.
+
+    `rows` is the most jobs in one call. It decides who shares a stack, so a checkpoint stores it.
+    """
 
     name: str
+    rows: int
 
     def start(self, spec: Spec, due: int) -> None: ...
     def shorten(self, spec: Spec) -> None: ...

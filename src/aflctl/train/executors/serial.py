@@ -11,7 +11,7 @@ class Serial:
     name = "serial"
 
     def __init__(self, kit: Kit) -> None:
-        self.kit = kit
+        self.kit, self.rows = kit, 1
 
     def start(self, spec: Spec, due: int) -> None:
         """Nothing to do yet."""

@@ -16,8 +16,10 @@ from torch import Tensor
 from torch.func import vmap
 
 from aflctl.api import Batch, Job, overrides
+from aflctl.errors import AflctlError
 from aflctl.train.executors.rowwise import rowwise
-from aflctl.train.jobs import Kit, Spec, Trained, train
+from aflctl.train.full import out_of_memory
+from aflctl.train.jobs import JobFailed, Kit, Spec, Trained, train
 from aflctl.train.modal import thinned
 from aflctl.train.optimizers import clip_, optimizer
 from aflctl.train.task import aligned, mean_loss
@@ -68,26 +70,41 @@ class Stacked:
             for member in group:
                 self.pending.pop(member.task, None)
             self.heights.append(len(group))
-            if len(group) == 1:
-                return train(self.kit, spec)
             self._together(group)
         return self.done.pop(spec.task)
 
     def _together(self, group: list[Spec]) -> None:
+        """Trains all of them; halves the group, and those to come, where it does not fit into memory."""
+        if len(group) == 1:
+            self.done[group[0].task] = train(self.kit, group[0])
+            return
         group = sorted(group, key=lambda s: (-s.steps, s.task))
-        try:
-            for member, trained in zip(group, Stack(self.kit, group).train(plain=self._plain), strict=True):
-                self.done[member.task] = trained
-        except torch.OutOfMemoryError:
-            if len(group) == 1:
-                raise
+        trained = self._trained(group)
+        if trained is not None:
+            self.done.update((member.task, row) for member, row in zip(group, trained, strict=True))
+            return
+        if torch.cuda.is_available():
             torch.cuda.empty_cache()
-            self.rows = len(group) // 2
-            self.notes.append(
-                f"a stack of {len(group)} jobs did not fit into the device's memory: now at most {self.rows}"
-            )
-            self._together(group[: self.rows])
-            self._together(group[self.rows :])
+        self.rows = len(group) // 2
+        self.notes.append(f"a stack of {len(group)} jobs did not fit into memory: from now on at most {self.rows}")
+        self._together(group[: self.rows])
+        self._together(group[self.rows :])
+
+    def _trained(self, group: list[Spec]) -> list[Trained] | None:
+        """The rows; None = out of memory. Returning frees what the failed attempt held, which its traceback keeps."""
+        stack = None
+        try:
+            stack = Stack(self.kit, group)
+            return stack.train(plain=self._plain)
+        except AflctlError:
+            raise
+        except Exception as error:
+            if out_of_memory(error):
+                return None
+            for member in group:  # whose job is it? Alone it raises again, and says so
+                train(self.kit, member)
+            hook, step = (stack.hook, stack.step) if stack else ("start", 0)
+            raise JobFailed(group[0], hook, step, error) from error
 
     def ahead(self) -> dict[int, Trained]:
         """Results of stacks whose other members were heard already: alone they would differ in the last bits."""
@@ -102,6 +119,7 @@ class Stack:
 
     def __init__(self, kit: Kit, specs: Sequence[Spec]) -> None:
         self.kit, self.specs = kit, specs
+        self.hook, self.step = "start", 0
         self.steps = [s.steps for s in specs]
         self.out = [Trained() for _ in specs]
         self.values: list[Tensor] = []
@@ -143,7 +161,9 @@ class Stack:
         rules = [optimizer(local, b) for b in blocks]
         forward = self._forward()
         k = len(self.specs)
+        self.hook = "loss"
         for t in range(self.steps[0]):
+            self.step = t
             if (now := self.active(t)) < k:
                 k = now
                 blocks = [b[:k] for b in blocks]
@@ -178,6 +198,7 @@ class Stack:
         forward = None if overrides(algorithm, "loss") else self._forward()
         lossy = vmap(lambda p, batch, job: algorithm.loss(task, p, batch, job))
         for t in range(self.steps[0]):
+            self.step, self.hook = t, "direction" if own_direction else "loss"
             if (now := self.active(t)) < k:
                 k = now
                 w, memory = w[:k], {n: m[:k] for n, m in memory.items()}
@@ -194,6 +215,7 @@ class Stack:
                     values = mean_loss(forward(task.cut(leaf), batch), batch)
                 (g,) = torch.autograd.grad(values.sum(), leaf)
                 if corrects:
+                    self.hook = "grad"
                     g = vmap(algorithm.grad)(g, w, job)
             g = g.clone() if own_direction or corrects else g
             if local.clip_norm is not None:
@@ -202,6 +224,7 @@ class Stack:
             rate = self._rate(t, k)
             rule.step(w, g, rate if isinstance(rate, float) else rate.view(-1, 1))
             if projects:
+                self.hook = "project"
                 w = vmap(algorithm.project)(w, before, job).contiguous()
             self.values.append(values.detach())
             for r in self._marked(t, k):

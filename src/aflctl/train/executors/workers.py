@@ -13,16 +13,25 @@ import threading
 
 import torch
 
+from aflctl.errors import RunFailed
 from aflctl.train.jobs import Kit, Spec, Trained, train
+
+LOOK_S = 1.0
+"""How often whoever waits for a result looks whether anybody is still there to make it."""
 
 
 class Workers:
-    """A queue ordered by expected arrival, and threads that take from it."""
+    """A queue ordered by expected arrival, and threads that take from it.
+
+    At most `most_ahead` results are made before they are asked for (None = as many as there are tasks in flight):
+    they are what this executor holds in memory.
+    """
 
     name = "workers"
 
-    def __init__(self, kit: Kit, workers: int) -> None:
-        self.kit, self.workers = kit, workers
+    def __init__(self, kit: Kit, workers: int, most_ahead: int | None = None) -> None:
+        self.kit, self.workers, self.rows = kit, workers, 1
+        self.most_ahead = most_ahead
         self._queue: list[tuple[int, int]] = []
         self._specs: dict[int, Spec] = {}
         self._done: dict[int, Trained | BaseException] = {}
@@ -57,18 +66,25 @@ class Workers:
                 spec.steps = 0
                 self._gone.add(task)
             self._done.pop(task, None)
+            self._changed.notify_all()
 
     def result(self, spec: Spec) -> Trained:
-        """Waits for the job. One that has not been begun is trained by the caller's share of the queue: first."""
+        """Waits for the job. One that has not been begun is put in front of the queue."""
         with self._changed:
             if spec.task not in self._done and spec.task not in self._running:
                 self._specs[spec.task] = spec
                 heapq.heappush(self._queue, (-1, spec.task))
-                self._changed.notify()
+                self._changed.notify_all()
             while spec.task not in self._done:
-                self._changed.wait()
+                if not any(thread.is_alive() for thread in self._threads):
+                    raise RunFailed(
+                        f"every worker thread has ended before task {spec.task} of client {spec.client} was trained",
+                        hint="the same command continues this run from its last checkpoint",
+                    )
+                self._changed.wait(LOOK_S)
             self._specs.pop(spec.task, None)
             found = self._done.pop(spec.task)
+            self._changed.notify_all()
         if isinstance(found, BaseException):
             raise found
         return found
@@ -92,22 +108,26 @@ class Workers:
     def _work(self, kit: Kit) -> None:
         torch.set_num_threads(1)
         while (spec := self._take()) is not None:
+            found: Trained | BaseException | None = None
             try:
-                found: Trained | BaseException = train(kit, spec)
-            except BaseException as error:
+                found = train(kit, spec)
+            except Exception as error:
                 found = error
-            with self._changed:
-                self._running.discard(spec.task)
-                if spec.task in self._gone:
-                    self._gone.discard(spec.task)
-                else:
-                    self._done[spec.task] = found
-                self._changed.notify_all()
+            finally:  # whatever ends a thread, its job is not lost: another one takes it
+                with self._changed:
+                    self._running.discard(spec.task)
+                    if spec.task in self._gone:
+                        self._gone.discard(spec.task)
+                    elif found is None:
+                        heapq.heappush(self._queue, (-1, spec.task))
+                    else:
+                        self._done[spec.task] = found
+                    self._changed.notify_all()
 
     def _take(self) -> Spec | None:
         with self._changed:
             while True:
-                while self._queue:
+                while self._queue and self._may_begin():
                     _, task = heapq.heappop(self._queue)
                     spec = self._specs.get(task)
                     if spec is not None and task not in self._running and task not in self._done:
@@ -116,3 +136,8 @@ class Workers:
                 if not self._open:
                     return None
                 self._changed.wait()
+
+    def _may_begin(self) -> bool:
+        """Whoever is waited for (due -1) always may; others while there is room for their results."""
+        room = self.most_ahead is None or len(self._done) + len(self._running) < self.most_ahead
+        return room or self._queue[0][0] < 0
