@@ -29,6 +29,8 @@ WORKLOADS: dict[str, tuple[DataSpec, Any, int, int]] = {
     "CIFAR CNN, batch 50": (CIFAR, Cnn(), 50, 150),
     "digits MLP 64-64-10, batch 32": (DIGITS, Mlp(hidden=(64, 64)), 32, 320),
     "logistic on MNIST, batch 32": (MNIST, Logistic(), 32, 512),
+    "digits CNN, batch 32": (DIGITS, Cnn(channels=(8, 16), hidden=32), 32, 160),
+    "MNIST CNN, batch 32": (MNIST, Cnn(), 32, 160),
 }
 
 

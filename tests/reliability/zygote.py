@@ -36,6 +36,7 @@ def main() -> None:
 
     import aflctl.builtin.algorithms.scaffold
     import aflctl.engine.drive
+    import aflctl.engine.examiner
     import aflctl.report  # noqa: F401
     from aflctl.engine import run
 
@@ -142,7 +143,7 @@ def _fill(kind: str, n: int) -> None:
 
 
 def _plant(kind: str, n: int) -> None:
-    from aflctl.engine import drive
+    from aflctl.engine import examiner
     from aflctl.sim.loop import Loop
 
     me = os.getpid()
@@ -200,7 +201,7 @@ def _plant(kind: str, n: int) -> None:
     elif kind == "int":
         at(Loop, "step", send(signal.SIGINT))
     elif kind == "eval":
-        at(drive, "evaluate", send(signal.SIGTERM))
+        at(examiner, "evaluate", send(signal.SIGTERM))
     elif kind == "held":
         at(Loop, "step", wait)
     elif kind == "twice":

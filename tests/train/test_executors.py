@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -19,7 +18,6 @@ from torch.func import grad, grad_and_value
 from aflctl.api import Batch, Fleet, Job, Local, Step, Task
 from aflctl.builtin.algorithms.fedasync import FedAsync
 from aflctl.builtin.algorithms.fedbuff import FedBuff
-from aflctl.errors import HookFailed
 from aflctl.plan import Plan
 from aflctl.train.executors.stacked import Stacked
 from aflctl.train.executors.workers import Workers
@@ -197,47 +195,6 @@ def test_early_stopping_under_every_executor(executor: Any) -> None:
     assert other.digest.rows == one.digest.rows
     assert len({e.ticket.planned for e in one.entries}) > 1
     assert torch.allclose(other.loop.state.w, one.loop.state.w, rtol=1e-5)
-
-
-# ---- errors ----
-
-
-class Bomb(FedAsync):
-    """Client 2's data are out of bounds."""
-
-    def loss(self, task: Task, w: Tensor, batch: Batch, job: Job) -> Tensor:
-        if batch.x.dim() == 2 and float(batch.x.max()) > 90:
-            raise ZeroDivisionError("no luck")
-        return task.loss(w, batch)
-
-
-def test_a_job_that_raises_in_a_worker_names_client_and_task() -> None:
-    world = FakeWorld({0: 1, 1: 1.1, 2: 1.2}, 3)
-    s = federation(Bomb(), world, [[[1.0]], [[2.0]], [[99.0]]], executor=lambda k: Workers(k, 2))
-    with pytest.raises(HookFailed, match=r"Bomb.*task 2 of client 2.*ZeroDivisionError: no luck"):
-        s.play(5)
-    s.trainer.executor.close()
-    assert s.loop.used == 2  # whatever came before counts
-
-
-def test_a_job_that_raises_in_a_stack_names_client_and_task() -> None:
-    class Shape(FedAsync):
-        def loss(self, task: Task, w: Tensor, batch: Batch, job: Job) -> Tensor:
-            return task.loss(w.view(-1, 7), batch)
-
-    s = federation(Shape(), FakeWorld({0: 1, 1: 1.5}, 2), [[[1.0]], [[2.0]]], executor=Stacked)
-    with pytest.raises(HookFailed, match=r"Shape.*task 0 of client 0.*RuntimeError"):
-        s.play(5)
-
-
-def test_closing_workers_in_the_middle_of_jobs_ends_their_threads() -> None:
-    before = set(threading.enumerate())
-    s = federation(
-        FedAsync(), FakeWorld({0: 1, 1: 1}, 2), [[[1.0]] * 40] * 2, local=Local(batch_size=1, epochs=100),
-        executor=lambda k: Workers(k, 2),
-    )  # fmt: skip
-    s.trainer.executor.close()
-    assert {t for t in threading.enumerate() if t.is_alive()} <= before
 
 
 # ---- the executors themselves ----

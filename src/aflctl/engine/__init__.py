@@ -73,6 +73,9 @@ def run_loaded(
     plan = resolve(loaded)
     import torch
 
+    from aflctl.train.allocator import keep_freed_memory
+
+    keep_freed_memory()
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

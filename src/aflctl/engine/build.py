@@ -109,7 +109,14 @@ def build(
     algorithm = wrapped(plan, setup)
     world = build_world(config.fleet, setup.clients, plan.seeds["fleet"], base)
     kit = Kit(algorithm, task, feed, config.local)
-    executor, picked = choose(config.engine, plan.model, kit, flops, setup.concurrency)
+
+
+    def height() -> float:
+        from aflctl.engine.rehearsal import Scene  # which builds on this module
+
+        return Scene(plan, data, task, feed, flops, setup, algorithm, world).height()
+
+    executor, picked = choose(config.engine, plan.model, kit, flops, setup.concurrency, height)
     sensors = sensors_of(data)
     pool = Pool(
         kit, arriving, setup, executor, ClientMemory(algorithm.memory(setup), shelves / "clients" if shelves else None),

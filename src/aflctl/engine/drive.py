@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -10,14 +11,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 
 from aflctl.engine import personal
+from aflctl.engine.examiner import Examiner
 from aflctl.errors import Diverged, Stalled
 from aflctl.runs.records import MetricRow
-from aflctl.train.evaluate import evaluate
 from aflctl.train.memory import shelve
 
 if TYPE_CHECKING:
     from aflctl.engine.build import Experiment
     from aflctl.engine.keep import Keeper
+    from aflctl.train.evaluate import Score
 
 NS = 1_000_000_000
 
@@ -42,11 +44,13 @@ class Driver:
         self.personal = personal.measured(experiment)
         self._next_ns = 0 if self.every.time_s is None else round(self.every.time_s * NS)
         self._mark = 0
+        self.examiner = Examiner(experiment, aside=self.stop.accuracy is None and not self.personal)
         self.keeper: Keeper | None = None
         self.shelves: Path | None = None
 
     def save(self) -> dict[str, Any]:
-        """What a checkpoint stores."""
+        """What a checkpoint stores; every score is known by then."""
+        self.examiner.settle()
         return {"rows": self.rows, "next_ns": self._next_ns, "mark": self._mark}
 
     def load(self, saved: Mapping[str, Any]) -> None:
@@ -60,6 +64,13 @@ class Driver:
 
     def run(self) -> str:
         """Until the first stop is reached; returns which. After `load`, goes on from there."""
+        try:
+            return self._run()
+        finally:  # a run that fails keeps the score of its last evaluation as well
+            self.examiner.settle()
+            self.examiner.close()
+
+    def _run(self) -> str:
         loop = self.x.loop
         if not self.rows:
             loop.begin()
@@ -71,6 +82,7 @@ class Driver:
             return self._end(ended, loop.now)
         limit = None if self.stop.time_s is None else round(self.stop.time_s * NS)
         while True:
+            self.examiner.look()
             if self.keeper is not None:
                 self.keeper.between(loop.used)
             at = loop.peek()
@@ -101,27 +113,32 @@ class Driver:
                 f"the global model is not finite after {loop.used} updates ({now / NS:.3f} s)",
                 hint="lower local.lr or the server's rate, or set local.clip_norm",
             )
-        size = x.plan.config.evaluate.batch_size
-        score = evaluate(x.task, x.feed, w, x.data.test(), size)
         extra = personal.columns(personal.test(x)) if self.personal else {}
         t = books.totals
         row = MetricRow(
-            loop.used, loop.advances, now / NS, t.samples, t.bytes_down, t.bytes_up, t.energy_j,
-            score.accuracy, score.loss if isfinite(score.loss) else None, score.macro_f1, extra,
-        )  # fmt: skip
-        self.rows.append(row)
-        self.record(row)
-        if self.progress is not None:
-            histogram = books.histogram
-            mean = sum(tau * n for (_, tau), n in histogram.items()) / max(1, sum(histogram.values()))
-            self.progress(Progress(self._share(), row, mean))
+            loop.used, loop.advances, now / NS, t.samples, t.bytes_down, t.bytes_up, t.energy_j, None, None, extra=extra
+        )
+        share, histogram = self._share(), books.histogram
+        mean = sum(tau * n for (_, tau), n in histogram.items()) / max(1, sum(histogram.values()))
+
+        def scored(score: Score) -> None:
+            loss = score.loss if isfinite(score.loss) else None
+            full = replace(row, accuracy=score.accuracy, loss=loss, macro_f1=score.macro_f1)
+            self.rows.append(full)
+            self.record(full)
+            if self.progress is not None:
+                self.progress(Progress(share, full, mean))
+
+        self.examiner.begin(w, scored)
 
     def _end(self, reason: str, now: int) -> str:
         """The state that a longer run can begin from is kept; then the last evaluation."""
         if self.keeper is not None:
             self.keeper.last()
+        self.examiner.settle()
         if self.rows[-1].update != self.x.loop.used or self.rows[-1].version != self.x.loop.advances:
             self.evaluate(now)
+            self.examiner.settle()
         return reason
 
     def _good_enough(self) -> bool:

@@ -7,19 +7,21 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from aflctl.engine.auto import best, estimates
 from aflctl.errors import EnvironmentProblem, UserError
+from aflctl.train.executors.rowwise import rowwise
 from aflctl.train.executors.serial import Serial
 from aflctl.train.executors.stacked import Stacked
 from aflctl.train.executors.workers import Workers
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from aflctl.api import Model
     from aflctl.config.schema import Engine
     from aflctl.train.executors import Executor
     from aflctl.train.jobs import Kit
 
-STACK_BELOW_MFLOP = 30.0
-WORKERS_ABOVE_MFLOP = 15.0
 STACK_MEMORY_BYTES = 1 << 30
 
 
@@ -29,45 +31,56 @@ def cores() -> int:
 
 
 def place(name: str) -> torch.device:
-    """`engine.device` as a device that is there."""
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise UserError(f"{name!r} is no device", where="engine.device", hint="use cpu, cuda or cuda:0") from None
-    if device.type == "cuda":
-        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        if (device.index or 0) >= count:
-            raise EnvironmentProblem(
-                f"this machine has {count} CUDA devices, {name!r} was asked for", where="engine.device", hint="use cpu"
-            )
-        return torch.device("cuda", device.index or 0)
-    if device.type != "cpu":
-        raise UserError(f"{name!r} is not supported", where="engine.device", hint="use cpu, cuda or cuda:0")
-    return device
+    """`engine.device` as a device that is there; a GPU is told to give the same bits each time."""
+    device = torch.device(name)
+    if device.type != "cuda":
+        return device
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if (device.index or 0) >= count:
+        built = torch.version.cuda is not None
+        raise EnvironmentProblem(
+            f"torch sees {count} CUDA devices here, {name!r} was asked for" if built
+            else f"this torch ({torch.__version__}) is built without CUDA, {name!r} was asked for",
+            where="engine.device",
+            hint="use engine.device: cpu" + (f", or cuda:0 to cuda:{count - 1}" if count else ""),
+        )  # fmt: skip
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when the first product is taken
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cudnn.benchmark = torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    return torch.device("cuda", device.index or 0)
 
 
-def choose(engine: Engine, model: Model, kit: Kit, flops: float, concurrency: int) -> tuple[Executor, dict[str, Any]]:
-    """(the executor, what was picked and why).
+def choose(
+    engine: Engine, model: Model, kit: Kit, flops: float, concurrency: int, height: Callable[[], float]
+) -> tuple[Executor, dict[str, Any]]:
+    """(the executor, what was picked and why). `height` = jobs in a stack, expected of the schedule; asked if need be.
 
-    The rule for `auto`, measured on two cores (docs/explanation/performance.md): with at least 4 tasks in flight, a
-    model that stacks and less than 30 MFLOP a step, `stacked`; else from 15 MFLOP a step and two cores on, `workers`;
-    else `serial`.
+    On a GPU `auto` stacks whatever stacks, since a step of one job leaves most of it idle; on CPU see `auto.py`.
     """
-    name, step = engine.executor, 3 * flops * kit.local.batch_size / 1e6
+    name: str = engine.executor
+    step = 3 * flops * kit.local.batch_size / 1e6
     stacks = model.stacks and not kit.task.random and not kit.task.buffers.numel()
     many = min(cores(), concurrency) if engine.workers is None else engine.workers
-    why = "asked for"
+    why, expected = "asked for", {}
     cuda = kit.feed.device.type == "cuda"
-    if name == "auto":
-        if cuda:
-            name = "stacked" if stacks and concurrency >= 2 else "serial"
-            why = f"on a GPU, {concurrency} tasks in flight" + ("" if stacks else ", the model does not stack")
-        elif stacks and concurrency >= 4 and step < STACK_BELOW_MFLOP:
-            name, why = "stacked", f"a step costs {step:.1f} MFLOP and up to {concurrency} tasks are in flight"
-        elif many > 1 and step >= WORKERS_ABOVE_MFLOP and not kit.task.random:
-            name, why = "workers", f"a step costs {step:.1f} MFLOP, {many} cores and {concurrency} tasks in flight"
-        else:
-            name, why = "serial", f"a step costs {step:.1f} MFLOP, {concurrency} tasks in flight, {many} cores"
+    if name == "auto" and cuda:
+        name = "stacked" if stacks and concurrency >= 2 else "serial"
+        why = f"on a GPU, {concurrency} tasks in flight" + ("" if stacks else ", the model does not stack")
+    elif name == "auto":
+        linear = not kit.task.modal and rowwise(kit.task.module, list(kit.task.layout)) is not None
+        threads, mparam = 1 if kit.task.random else many, kit.task.size / 1e6
+        high = 1.0
+        if stacks and concurrency > 1 and best(estimates(step, mparam, threads, concurrency, linear)) == "stacked":
+            high = height()  # only where it can matter: it plays the first events of the schedule
+            expected["height"] = round(high, 2)
+        costs = estimates(step, mparam, threads, high, linear)
+        name = best(costs)
+        told = ", ".join(f"{n} {ms:.2f}" for n, ms in costs.items())
+        why = (
+            f"a step costs {step:.1f} MFLOP, {concurrency} tasks in flight"
+            + (f", {high:.1f} of them in a stack on average" if expected else "")
+            + f", at most {many} threads; estimated ms a step: {told}"
+        )
     if name == "stacked":
         if not stacks:
             raise UserError(
@@ -76,7 +89,7 @@ def choose(engine: Engine, model: Model, kit: Kit, flops: float, concurrency: in
                 hint="use engine.executor: workers, serial or auto",
             )
         rows = _rows(engine, kit)
-        return Stacked(kit, rows), {"name": name, "why": why, "rows": rows}
+        return Stacked(kit, rows), {"name": name, "why": why, "rows": rows, **expected}
     if name == "workers":
         if cuda:
             raise UserError("workers are threads on CPU cores", where="engine.executor", hint="use stacked on a GPU")
@@ -86,14 +99,22 @@ def choose(engine: Engine, model: Model, kit: Kit, flops: float, concurrency: in
                 where="engine.executor",
                 hint="use engine.executor: serial",
             )
-        return Workers(kit, many), {"name": name, "why": why, "workers": many}
-    return Serial(kit), {"name": name, "why": why}
+        return Workers(kit, many, _ahead(engine, kit)), {"name": name, "why": why, "workers": many, **expected}
+    return Serial(kit), {"name": name, "why": why, **expected}
 
 
 def _rows(engine: Engine, kit: Kit) -> int:
-    """Jobs in one stack: weights, gradient, momentum and as much again for temporaries must fit."""
+    """Jobs in one stack: weights, gradient, momentum and as much again for temporaries must fit.
+
+    On a GPU a quarter of all its memory, not of what happens to be free: who shares a stack decides the last bits.
+    """
     gpu = kit.feed.device.type == "cuda"
-    free = torch.cuda.mem_get_info(kit.feed.device)[0] // 4 if gpu else STACK_MEMORY_BYTES
-    memory = engine.max_memory_bytes or free
+    usual = torch.cuda.get_device_properties(kit.feed.device).total_memory // 4 if gpu else STACK_MEMORY_BYTES
     most = 1024 if gpu else 128
-    return max(1, min(most, memory // (32 * max(1, kit.task.size))))
+    return max(1, min(most, (engine.max_memory_bytes or usual) // (32 * max(1, kit.task.size))))
+
+
+def _ahead(engine: Engine, kit: Kit) -> int | None:
+    """Trainings and results that fit: a vector each, and as much again for a gradient and momentum under way."""
+    room = engine.max_memory_bytes
+    return None if room is None else max(1, room // (12 * max(1, kit.task.size)))

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from aflctl.api import overrides
 from aflctl.engine.executors import choose
+from aflctl.engine.stacks import Stacks
 from aflctl.sim.streams import generator, key
 from aflctl.train.evaluate import evaluate
 from aflctl.train.jobs import Kit
@@ -30,66 +31,19 @@ if TYPE_CHECKING:
 
 BUDGET_S = 1.5
 ROW_S = 45e-6
-ENOUGH = 20_000
 NS = 1_000_000_000
 
 
-class Company:
-    """Which jobs would share a stack: told of jobs as the executor would be, it counts stacks instead of training them.
-
-    longest, steps   sums over the stacks of their longest job's steps, and of all their jobs' steps
-    alone            steps of the jobs that had no company
-    heard            results counted; it stops at ENOUGH, and the rest of the run is taken to be like that
-    """
+class Company(Stacks):
+    """The executor that the run would use, and which jobs would share a stack."""
 
     def __init__(self, plan: Plan, scene: Scene) -> None:
         config = plan.config
         self.kit = Kit(scene.algorithm, scene.task, scene.feed, config.local)
-        self.executor, self.picked = choose(config.engine, plan.model, self.kit, scene.flops, scene.setup.concurrency)
-        self.rows: int = self.picked.get("rows", 1)
-        self.clear()
-
-    def clear(self) -> None:
-        """As if nothing had happened."""
-        self.pending: dict[int, int] = {}
-        self.done: set[int] = set()
-        self.stacks = self.longest = self.steps = self.alone = self.heard = 0
-
-    @property
-    def height(self) -> float:
-        """Mean jobs in a stack."""
-        return self.steps / max(1, self.longest)
-
-    def start(self, task: int, steps: int) -> None:
-        if self.rows > 1:
-            self.pending[task] = steps
-
-    def shorten(self, task: int, steps: int) -> None:
-        if task in self.pending:
-            self.pending[task] = steps
-
-    def cancel(self, task: int) -> None:
-        self.pending.pop(task, None)
-        self.done.discard(task)
-
-    def result(self, task: int) -> bool:
-        if self.rows <= 1:
-            return False
-        self.heard += 1
-        if task in self.done:
-            self.done.discard(task)
-            return self.heard < ENOUGH
-        group = [self.pending.pop(task)]
-        for other in list(zip(self.pending, range(self.rows - 1))):
-            self.done.add(other[0])
-            group.append(self.pending.pop(other[0]))
-        self.stacks += 1
-        if len(group) == 1:
-            self.alone += group[0]
-        else:
-            self.longest += max(group)
-            self.steps += sum(group)
-        return self.heard < ENOUGH
+        self.executor, self.picked = choose(
+            config.engine, plan.model, self.kit, scene.flops, scene.setup.concurrency, scene.height
+        )
+        super().__init__(self.picked.get("rows", 1))
 
 
 def estimate(scene: Scene, rehearsal: Rehearsal, course: Course, company: Company) -> dict[str, Any]:
@@ -222,5 +176,3 @@ def _evaluations(scene: Scene, rehearsal: Rehearsal, course: Course) -> int:
 
 def _round(value: float) -> float:
     return float(f"{value:.4g}")
-
-

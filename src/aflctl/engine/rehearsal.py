@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from aflctl.api import Algorithm, FederatedData, Setup
 from aflctl.engine.build import chance_of, limits_of, model_of, setup_of, wrapped
 from aflctl.engine.live import live
+from aflctl.engine.stacks import Stacks
 from aflctl.engine.vectors import Client, Empty, Names, NeedsValues, Untrained, hollow
 from aflctl.runs.records import Digest
 from aflctl.sim.books import Books, Entry
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from aflctl.train.task import FlatTask
 
 TRIAL_EVENTS, TRIAL_VERSIONS, TRIAL_S = 200, 3, 2.0
+HEIGHT_RESULTS, HEIGHT_EVENTS, MANY_ROWS = 64, 2000, 1 << 20
 SAMPLE = 256
 
 
@@ -80,6 +82,25 @@ class Scene:
     def again(self, why: str, emit: Callable[[Entry], None] | None, digest: Digest, shadow: Shadow | None) -> Rehearsal:
         """The same with vectors of the real size, because the others turned out not to do."""
         return self._stage(None, why, emit, digest, shadow)
+
+    def height(self) -> float:
+        """How many jobs would be trained at once, on average, by an executor that stacks all that wait.
+
+        Counted over the second `concurrency` results, at most HEIGHT_RESULTS of them: at time 0 all are sent at once,
+        so the first stack is as high as can be and says nothing. Depends on the configuration alone.
+        """
+        stacks = Stacks(MANY_ROWS)
+        first, wanted = self.setup.concurrency, min(self.setup.concurrency, HEIGHT_RESULTS)
+        stop = self.plan.config.stop
+        if stop.updates is not None and stop.updates < first + wanted:
+            first, wanted = 0, stop.updates
+        loop = self._stage(None, "", None, Digest(), stacks).loop
+        loop.begin()
+        for results in (first, wanted):
+            stacks.forget()
+            while stacks.heard < results and loop.events < HEIGHT_EVENTS and loop.peek() is not None:
+                loop.step()
+        return stacks.mean
 
     # ---- which vectors ----
     def _try(self) -> tuple[dict[Names, set[tuple[int, int]]] | None, str]:

@@ -17,6 +17,25 @@ Forward = Callable[[Sequence[Tensor], Tensor], Tensor]
 ELEMENTWISE = (nn.ReLU, nn.Tanh, nn.Sigmoid, nn.GELU, nn.SiLU, nn.ELU, nn.LeakyReLU, nn.Identity)
 
 
+class Only(torch.autograd.Function):
+    """The one layer of a linear model: as `Linears`, but taken as W x^T, twice as fast where the outputs are few.
+
+    It adds in another order than `serial` does. In a network that could put a unit at the edge of its nonlinearity on
+    the other side; here nothing follows.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x)
+        y = torch.bmm(weight, x.transpose(1, 2))
+        return (y if bias is None else y.add_(bias.unsqueeze(2))).transpose(1, 2)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[None, Tensor, Tensor | None]:
+        (x,) = ctx.saved_tensors
+        return None, torch.bmm(g.transpose(1, 2), x), g.sum(1) if ctx.needs_input_grad[2] else None
+
+
 class Linears(torch.autograd.Function):
     """K linear layers: x [K, B, I], weight [K, O, I], bias [K, O] -> [K, B, O]."""
 
@@ -50,6 +69,9 @@ def rowwise(module: nn.Module, names: Sequence[str]) -> Forward | None:
         else:
             return None
 
+    if sum(type(layer) is nn.Linear for layer in module) == 1 and len(steps) <= 2 and type(module[-1]) is nn.Linear:
+        steps[-1] = _linear(at[f"{name}.weight"], at.get(f"{name}.bias"), Only)
+
     def forward(pieces: Sequence[Tensor], x: Tensor) -> Tensor:
         for step in steps:
             x = step(pieces, x)
@@ -58,9 +80,9 @@ def rowwise(module: nn.Module, names: Sequence[str]) -> Forward | None:
     return forward
 
 
-def _linear(weight: int, bias: int | None) -> Callable[[Sequence[Tensor], Tensor], Tensor]:
+def _linear(weight: int, bias: int | None, how: Any = Linears) -> Callable[[Sequence[Tensor], Tensor], Tensor]:
     def step(pieces: Sequence[Tensor], x: Tensor) -> Tensor:
-        return Linears.apply(x, pieces[weight], None if bias is None else pieces[bias])  # type: ignore[no-any-return, no-untyped-call]
+        return how.apply(x, pieces[weight], None if bias is None else pieces[bias])  # type: ignore[no-any-return]
 
     return step
 

@@ -17,12 +17,13 @@ from torch.func import vmap
 
 from aflctl.api import Batch, Job, overrides
 from aflctl.errors import AflctlError
+from aflctl.train.executors.loss import stacked_loss
 from aflctl.train.executors.rowwise import rowwise
 from aflctl.train.full import out_of_memory
 from aflctl.train.jobs import JobFailed, Kit, Spec, Trained, train
 from aflctl.train.modal import thinned
 from aflctl.train.optimizers import clip_, optimizer
-from aflctl.train.task import aligned, mean_loss
+from aflctl.train.task import aligned
 
 if TYPE_CHECKING:
     from aflctl.train.batches import Feed
@@ -171,7 +172,7 @@ class Stack:
                     rule.keep(k)
             leaves = [b.detach().requires_grad_() for b in blocks]
             batch = self.batches.at(t, k)
-            values = mean_loss(forward(leaves, batch), batch)
+            values = stacked_loss(forward(leaves, batch), batch)
             grads = list(torch.autograd.grad(values.sum(), leaves))
             if local.clip_norm is not None:
                 norms = torch.stack([g.reshape(k, -1).square().sum(1) for g in grads]).sum(0).sqrt()
@@ -212,7 +213,7 @@ class Stack:
                 if forward is None:
                     values = lossy(leaf, batch, job)
                 else:
-                    values = mean_loss(forward(task.cut(leaf), batch), batch)
+                    values = stacked_loss(forward(task.cut(leaf), batch), batch)
                 (g,) = torch.autograd.grad(values.sum(), leaf)
                 if corrects:
                     self.hook = "grad"
@@ -273,12 +274,15 @@ class Stack:
 
 
 class Batches:
-    """The batches of a stack: [k, B] positions into one set of arrays, with a mask over the padding."""
+    """The batches of a stack: [k, B] positions into one set of arrays, with a mask over the padding.
+
+    All of them are laid out before the first step, on the device: a step only gathers, and waits for nothing.
+    """
 
     def __init__(self, feed: Feed, specs: Sequence[Spec]) -> None:
         self.feed, self.data = feed, specs[0].data
         longest, width = max(s.steps for s in specs), max(min(s.batch_size, s.samples) for s in specs)
-        rows = torch.zeros(longest, len(specs), width, dtype=torch.int64)
+        rows = torch.zeros(longest, len(specs), width, dtype=torch.int64, device=feed.device)
         mask = torch.zeros(longest, len(specs), width)
         self.seen: Tensor | None = None
         shift, shared = 0, all(s.data.y is self.data.y for s in specs)
@@ -289,14 +293,14 @@ class Batches:
             shift += 0 if shared else len(s.data.y)
             if s.seen is not None:
                 if self.seen is None:
-                    self.seen = torch.ones(longest, len(specs), width, s.seen.shape[-1])
-                epochs = torch.arange(s.steps) // s.per_epoch
-                self.seen[: s.steps, r] = s.seen.cpu()[epochs.unsqueeze(1), at.cpu()]
+                    self.seen = torch.ones(longest, len(specs), width, s.seen.shape[-1], device=feed.device)
+                epochs = torch.arange(s.steps, device=feed.device) // s.per_epoch
+                self.seen[: s.steps, r] = s.seen[epochs.unsqueeze(1), at]
         if not shared:
             self.data = joined(specs)
         counts = [sum(1 for s in specs if s.steps > t) for t in range(longest)]
         self.full = [bool(mask[t, :k].all()) for t, k in enumerate(counts)]
-        self.rows, self.mask = rows.to(feed.device), mask.to(feed.device)
+        self.rows, self.mask = rows, mask.to(feed.device)
 
     def at(self, t: int, k: int) -> Batch:
         """[k, B, ...] step t of the first k rows."""
@@ -306,7 +310,7 @@ class Batches:
         wide = tuple(p.view(*shape, *p.shape[1:]) for p in x) if isinstance(x, tuple) else x.view(*shape, *x.shape[1:])
         mask = self.feed.ones(*shape) if self.full[t] else self.mask[t, :k]
         batch = Batch(wide, y.view(shape), mask, present.view(*shape, -1))
-        return thinned(batch, None if self.seen is None else self.seen[t, :k].to(self.feed.device))
+        return thinned(batch, None if self.seen is None else self.seen[t, :k])
 
 
 def whole(feed: Feed, specs: Sequence[Spec]) -> Batch:
@@ -331,9 +335,12 @@ def _stack(tensors: Sequence[Tensor]) -> Tensor:
 
 
 def padded(spec: Spec, width: int) -> tuple[Tensor, Tensor]:
-    """[steps, width] positions of every step's batch and a mask over them; the last batch of an epoch may be short."""
+    """[steps, width] positions of every step's batch, where the job's order is, and a mask over them, on the CPU.
+
+    The last batch of an epoch may be short.
+    """
     epochs, size = -(-spec.steps // spec.per_epoch), spec.batch_size
-    at = torch.zeros(epochs, spec.per_epoch * size, dtype=torch.int64)
+    at = torch.zeros(epochs, spec.per_epoch * size, dtype=torch.int64, device=spec.order.device)
     there = torch.zeros(epochs, spec.per_epoch * size)
     at[:, : spec.samples] = spec.order[:epochs]
     there[:, : spec.samples] = 1.0
