@@ -56,10 +56,12 @@ def main() -> None:
         mparam = kit.task.size / 1e6
         linear = rowwise(kit.task.module, list(kit.task.layout)) is not None
         steps = specs[0].steps
-        told = [f"alone {1e3 * best(alone, kit, specs[:2]) / 2 / steps:.3f} ({estimates(mflop, mparam, 1, 1, linear)['serial']:.3f})"]
+        one, rule = best(alone, kit, specs[:2]) / 2 / steps, estimates(mflop, mparam, 1, 1, linear)
+        told = [f"alone {1e3 * one:.3f} ({rule['serial']:.3f})"]
         for height in given.heights:
             row = best(together, kit, specs[:height]) / height / steps
-            told.append(f"of {height}: {1e3 * row:.3f} ({estimates(mflop, mparam, 1, height, linear)['stacked']:.3f})")
+            rule = estimates(mflop, mparam, 1, height, linear)
+            told.append(f"of {height}: {1e3 * row:.3f} ({rule['stacked']:.3f})")
         print(f"{name:30s} {mflop:7.2f} MFLOP  " + "  ".join(told), flush=True)
 
 
