@@ -112,6 +112,10 @@ def compare(
         if not any(f.hit(target) for g in groups for f in g.members):
             notes.append(f"no run reached an accuracy of {target:g}")
     hidden = [g for g in groups if not all(holds_value(q, g, groups) for q in queries if not q.on_config)]
+    if len(hidden) == len(groups):
+        hint = "accuracies are shares: 80 % is 0.8" if any(q.key.startswith("acc.") for q in queries) else None
+        where = f"--filter {', '.join(filters)}"
+        raise UserError("nothing to show: no group passes the filter", where=where, hint=hint)
     visible = ordered([g for g in groups if g not in hidden], groups, sort)
     if hidden:
         notes.append(f"--filter hides {plural(len(hidden), 'group')}; the verdicts count them all the same")

@@ -15,7 +15,7 @@ from aflctl.report.grouping import Group, value_text
 from aflctl.report.reading import Facts
 
 _OPERATORS: dict[str, Callable[[Any, Any], bool]] = {">=": ge, "<=": le, "!=": ne, "==": eq, "=": eq, ">": gt, "<": lt}
-_QUERY = re.compile(r"^(?P<key>=?[^=<>!]+?)\s*(?P<operator>>=|<=|!=|==|=|>|<)\s*(?P<value>.*)$")
+_QUERY = re.compile(r"^(?P<key>=?[^=<>!]+?)\s*(?P<operator>>=|<=|!=|==|=|>|<)\s*(?P<value>[^=<>!].*)$")
 _RESULTS = ("acc.", "loss.", "f1.", "staleness.", "time_to:", "updates_to:", "bytes_to:", "joules_to:", "reached:",
             "converge", "auc", "totals.", "participation.", "personal.", ".")  # fmt: skip
 _NAMES = ("traffic", "energy", "time", "updates", "versions")
@@ -40,7 +40,18 @@ def query(text: str) -> Query:
         raise UserError(f"not a filter: {text!r}", hint=hint, where="--filter")
     key, told = match["key"].strip(), match["value"].strip()
     on_config = key.startswith("=") or not (key.startswith(_RESULTS) or key in _NAMES)
+    if match["operator"] in ("<", "<=", ">", ">=") and not _is_number(told):
+        raise UserError(f"not a filter: {text!r}: {told!r} is no number", hint="text is compared by = and !=",
+                        where="--filter")  # fmt: skip
     return Query(text, key.removeprefix("="), match["operator"], told, on_config)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def row_of(fact: Facts) -> dict[str, Any]:
