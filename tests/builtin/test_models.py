@@ -25,6 +25,7 @@ from aflctl.builtin.models.sensor_cnn import SensorCnn
 from aflctl.builtin.models.textcnn import Textcnn
 from aflctl.builtin.models.transformer import Transformer
 from aflctl.errors import UserError
+from aflctl.train.task import FlatTask
 
 
 def image(channels: int, side: int, classes: int = 10) -> DataSpec:
@@ -69,6 +70,8 @@ def test_image_models_give_one_logit_per_class(model: Model, spec: DataSpec) -> 
         (AflCnn(), image(3, 32, 100), 313_692),
         (ForootaniCnn(), image(1, 28), 19_146),  # ALGORITHMS.md
         (Lenet5(), image(1, 28), 61_706),
+        # MOON's head between 84 features and the logits: 84*84 + 84, 84*256 + 256, and 256*10 for 84*10
+        (Lenet5(projection=256), image(1, 28), 61_706 + 7_140 + 21_760 + 1_720),
         (ResnetSmall(), image(3, 32), 272_474),  # ResNet-20 with 1 x 1 shortcuts (option B)
         (Resnet18(), image(3, 32, 100), 11_220_132),
         (Resnet18(norm="batch", stem="imagenet"), image(3, 224, 1000), 11_689_512),  # torchvision's own
@@ -122,6 +125,14 @@ def test_models_that_say_they_stack_do(model: Model) -> None:
         torch.nn.functional.cross_entropy(module(x[i]), y[i]).backward()
         for name, parameter in module.named_parameters():
             torch.testing.assert_close(stacked[name][i], parameter.grad, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("model", [Mlp(projection=6), Cnn(projection=6), Lenet5(projection=6)], ids=repr)
+def test_a_projection_head_gives_the_features(model: Model) -> None:
+    task = FlatTask(model.build(image(1, 12)), image(1, 12))
+    features = task.embed(task.init, torch.rand(40, 1, 12, 12))
+    assert features.shape == (40, 6)
+    assert features.min() < 0  # the head ends without a ReLU, so that cosines may be negative
 
 
 def test_names_are_readable() -> None:

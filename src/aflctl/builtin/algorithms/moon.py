@@ -23,12 +23,14 @@ class Moon(FedAvg):
     all three agree in round 1, the term's gradient is 0 and the round is FedAvg's. The extra forward passes of a step
     (1 + pool of them) are charged as compute, at a third of a training step each.
 
-    Source: Li, He, Song, Model-Contrastive Federated Learning, CVPR 2021; authors' code. Deviations: the authors add a
-    projection head (256 wide) to every model. Here the head belongs to the model: z is what the model's own `embed`
-    returns, else the input of its last linear layer; where that is a ReLU output the cosines are never negative.
+    z is what the model's own `embed` returns, else the input of its last linear layer. The paper's models have a
+    projection head there: `model: {name: lenet5, projection: 256}`, also `cnn` and `mlp`.
 
-    Presets: Authors' README, CIFAR-10: mu 5, temperature 0.5, 10 clients, Dirichlet 0.5, 100 rounds; local {epochs: 10,
-    batch_size: 64, lr: 0.01, momentum: 0.9, weight_decay: 1e-5}.
+    Source: Li, He, Song, Model-Contrastive Federated Learning, CVPR 2021; authors' code. Deviations: the head is the
+    model's (`projection`) and off by default; without it z is mostly a ReLU's output, whose cosines are never negative.
+
+    Presets: Authors' README, CIFAR-10: model {name: lenet5, projection: 256}, mu 5, temperature 0.5, 10 clients,
+    Dirichlet 0.5, 100 rounds; local {epochs: 10, batch_size: 64, lr: 0.01, momentum: 0.9, weight_decay: 1e-5}.
     """
 
     evidence: ClassVar[str] = "official code read"

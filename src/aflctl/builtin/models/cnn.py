@@ -10,6 +10,7 @@ from pydantic import Field
 from aflctl.api import Model
 from aflctl.builtin.models.inputs import pixels
 from aflctl.builtin.models.norms import SAID, Norm, normalise
+from aflctl.builtin.models.projection import WIDTH, project
 
 if TYPE_CHECKING:
     from torch import nn
@@ -29,6 +30,7 @@ class Cnn(Model):
     groups: int = Field(
         4, ge=1, description="groups of GroupNorm; the largest common divisor with the channels is used"
     )
+    projection: int | None = Field(None, ge=1, description=WIDTH)
 
     @property
     def stacks(self) -> bool:  # type: ignore[override]
@@ -53,5 +55,5 @@ class Cnn(Model):
         layers["flatten"] = nn.Flatten()
         layers["fc1"] = nn.Linear(depth * height * width, self.hidden)
         layers["relu"] = nn.ReLU()
-        layers["head"] = nn.Linear(self.hidden, spec.classes)
+        layers["head"] = nn.Linear(project(layers, self.hidden, self.projection), spec.classes)
         return nn.Sequential(layers)

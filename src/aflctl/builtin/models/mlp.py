@@ -9,6 +9,7 @@ from pydantic import Field
 
 from aflctl.api import Model
 from aflctl.builtin.models.inputs import only, size
+from aflctl.builtin.models.projection import WIDTH, project
 
 if TYPE_CHECKING:
     from torch import nn
@@ -24,6 +25,7 @@ class Mlp(Model):
     """
 
     hidden: tuple[Annotated[int, Field(ge=1)], ...] = Field((64,), description="sizes of the hidden layers")
+    projection: int | None = Field(None, ge=1, description=WIDTH)
 
     def build(self, spec: DataSpec, fusion: Fusion | None = None) -> nn.Module:
         """flatten, fc1, relu1, fc2, ..., head."""
@@ -36,5 +38,6 @@ class Mlp(Model):
             layers[f"fc{i}"] = nn.Linear(width, wider)
             layers[f"relu{i}"] = nn.ReLU()
             width = wider
+        width = project(layers, width, self.projection)
         layers["head"] = nn.Linear(width, spec.classes)
         return nn.Sequential(layers)
