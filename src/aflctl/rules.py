@@ -206,6 +206,15 @@ class ClientTable:
         return len(self.rows)
 
 
+def unheard_first(table: ClientTable, k: int, fleet: Fleet) -> list[int]:
+    """k idle clients: those that have no row yet, then others, so that one who never comes online stops nobody."""
+    new = [c for c in range(fleet.clients) if c not in table and c in fleet.idle]
+    picked = fleet.draw(min(k, len(new)), new)
+    if len(picked) == k:
+        return picked
+    return picked + fleet.draw(k - len(picked), [c for c in range(fleet.clients) if c not in picked])
+
+
 def require_plain_sgd(local: Local, method: str, instead: str) -> None:
     """Refuses local training whose displacement is not lr times the sum of the gradients."""
     wrong = [f"optimizer: {local.optimizer}"] if local.optimizer != "sgd" else []

@@ -270,6 +270,8 @@ def waits_then_steps_by_the_table(cls: type[Any]) -> None:
     state, steps = feed(alg, state, (update(0, sent=vec(0.0), delta=vec(4.0)), world))
     assert not steps[0].advanced
     assert alg.select(state, world) == [1]  # the one never heard first
+    # while it is away, the others go on: nobody waits for a client that may never come
+    assert alg.select(state, fleet(idle=(0,))) == [0]
     # now full: x = (4 - 2)/2 = 1; then D_0 = 0: x = 1 + (0 - 2)/2 = 0
     state, _ = feed(alg, state, (update(1, sent=vec(0.0), delta=vec(-2.0)), world))
     same(state.w, 1)

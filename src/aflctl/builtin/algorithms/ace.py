@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import Field
 
 from aflctl.api import Algorithm, Assignment, Fleet, Setup, Step, Update
-from aflctl.rules import ClientTable, OptimizerState, ServerOptimizer
+from aflctl.rules import ClientTable, OptimizerState, ServerOptimizer, unheard_first
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,7 +29,7 @@ class AceState:
 class Ace(Algorithm[AceState]):
     """All-client engagement: fully asynchronous, yet each client has the same say, however fast it is.
 
-        start:   every client trains from x_0 once, which fills the table; x stays
+        start:   every client trains from x_0, those never heard first, which fills the table; x stays
         then, at each arrival:  U_i <- D_i;   x <- x + opt( mean over j in A of U_j )
         A = all clients (ACE), or those whose U_j started at most `max_age` versions ago (ACED)
 
@@ -57,9 +57,7 @@ class Ace(Algorithm[AceState]):
     def select(self, state: AceState, fleet: Fleet) -> Sequence[int]:
         if len(state.table) == fleet.clients or not fleet.free:
             return fleet.draw(fleet.free)
-        return fleet.draw(
-            fleet.free, [c for c in range(fleet.clients) if c not in state.table and c not in fleet.flying]
-        )
+        return unheard_first(state.table, fleet.free, fleet)
 
     def assign(self, state: AceState, client: int, fleet: Fleet) -> Assignment:
         return Assignment({"w": state.w}, steps=self.steps)

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from aflctl.api import Fleet, Step
 from aflctl.builtin.algorithms.fedvarp import FedVarp, TableState
+from aflctl.rules import unheard_first
 
 
 class Mifa(FedVarp):
@@ -33,9 +34,9 @@ class Mifa(FedVarp):
     wait: bool = Field(True, description="no step before every client was heard once (authors' code: yes)")
 
     def select(self, state: TableState, fleet: Fleet) -> Sequence[int]:
-        if not self.wait or len(state.table) == fleet.clients:
+        if fleet.flying or not self.wait or len(state.table) == fleet.clients:
             return self.round.select(fleet)
-        return self.round.select(fleet, [c for c in range(fleet.clients) if c not in state.table])
+        return unheard_first(state.table, min(fleet.free, self.round.started(fleet)), fleet)
 
     def _close(self, state: TableState, fleet: Fleet) -> Step[TableState]:
         state.mean.add_(state.acc)
