@@ -92,6 +92,23 @@ def test_profiles_by_their_folder(capsys: pytest.CaptureFixture[str], root: Path
     assert "dense_gflops has no source" in failed["sourced"]
 
 
+def test_a_distribution_by_the_folder_of_its_source(
+    capsys: pytest.CaptureFixture[str], root: Path, tmp_path: Path
+) -> None:
+    from aflctl.testing.targets import find
+
+    assert find(str(root)) == find("aflctl")
+    (tmp_path / "pyproject.toml").write_text('[project]\nname = "aflctl-not-there"\n')
+    code, _, err = ask(capsys, "plugin", "check", str(tmp_path))
+    assert code == 2
+    assert "aflctl-not-there, which is not installed" in err
+    assert f"pip install -e {tmp_path}" in err
+    (tmp_path / "pyproject.toml").write_text("[tool.ruff]\n")
+    code, _, err = ask(capsys, "plugin", "check", str(tmp_path))
+    assert code == 2
+    assert "names no project" in err
+
+
 def test_a_name_of_two_kinds_means_both(capsys: pytest.CaptureFixture[str]) -> None:
     from aflctl.testing.targets import find
 

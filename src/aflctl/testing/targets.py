@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from aflctl.errors import PluginBroken, UnknownName
+from aflctl.errors import PluginBroken, UnknownName, UserError
 from aflctl.plugins import BASES, KINDS, Entry, Registry, is_local, registry, word
 
 
@@ -24,7 +25,8 @@ class Target(NamedTuple):
 
 
 def find(target: str, base: Path | None = None, plugins: Registry | None = None) -> list[Target]:
-    """What a target means: `kind/name`, a name, `./file.py:Class`, a file or folder of profiles, or a distribution.
+    """What a target means: `kind/name`, a name, `./file.py:Class`, a file or folder of profiles, or a distribution,
+    by its name or the folder of its source.
 
     A name that plug-ins of several kinds share means all of them. Raises UnknownName and what loading raises.
     """
@@ -33,17 +35,42 @@ def find(target: str, base: Path | None = None, plugins: Registry | None = None)
         return [_local(target, base, found)]
     path = (base or Path.cwd()) / Path(target).expanduser()
     if target.startswith((".", "/", "~")) and path.exists():
-        return [Target("profiles", target, path)]
+        source = path / "pyproject.toml"
+        if not source.is_file():
+            return [Target("profiles", target, path)]
+        return _of_source(source, target, found)
     kind, _, name = target.partition("/")
     plural = kind if kind in KINDS else f"{kind}s"
     if name and plural in KINDS:
         return [_loaded(found.entry(plural, name), found)]
-    everything = [e for k in (*BASES, "profiles") for e in found.entries(k)]
-    rows = [e for e in everything if target in (e.name, f"{e.distribution}/{e.name}")]
-    rows = rows or [e for e in everything if _plain(e.distribution) == _plain(target)]
+    rows = [e for e in _everything(found) if target in (e.name, f"{e.distribution}/{e.name}")]
+    rows = rows or _of_distribution(target, found)
     if not rows:
         names = [n for k in BASES for n in found.names(k)]
         raise UnknownName("plug-in or distribution", target, [*names, *found.distributions()])
+    return [_loaded(entry, found) for entry in rows]
+
+
+def _everything(found: Registry) -> list[Entry]:
+    return [e for k in (*BASES, "profiles") for e in found.entries(k)]
+
+
+def _of_distribution(name: str, found: Registry) -> list[Entry]:
+    return [e for e in _everything(found) if _plain(e.distribution) == _plain(name)]
+
+
+def _of_source(source: Path, target: str, found: Registry) -> list[Target]:
+    """A distribution by the folder of its source, as it is installed."""
+    try:
+        name = str(tomllib.loads(source.read_text("utf-8"))["project"]["name"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{source} names no project", hint="TARGET may also be ./file.py:Class") from error
+    rows = _of_distribution(name, found)
+    if not rows:
+        raise UserError(
+            f"{target} is the source of {name}, which is not installed or offers no plug-in",
+            hint=f"pip install -e {target}, then check {name}",
+        )
     return [_loaded(entry, found) for entry in rows]
 
 
