@@ -292,7 +292,7 @@ class Lost:
         return max(self.staleness_by.values())
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Step(Generic[S]):
     """What a server hook decides.
 
@@ -309,6 +309,20 @@ class Step(Generic[S]):
     weight: float | None = None
     tracks: tuple[str, ...] | None = None
     log: Mapping[str, float] = field(default_factory=dict)
+
+    def __init__(
+        self,
+        state: S,
+        advanced: bool | tuple[str, ...] = False,
+        used: bool = True,
+        weight: float | None = None,
+        tracks: tuple[str, ...] | None = None,
+        log: Mapping[str, float] | None = None,
+    ) -> None:
+        """As the generated one, in half the time: every event of every run makes one."""
+        self.__dict__.update(
+            state=state, advanced=advanced, used=used, weight=weight, tracks=tracks, log={} if log is None else log
+        )
 
 
 @runtime_checkable

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from aflctl.sim.chance import Chance, draw_one
 from aflctl.sim.fleet import build_world
 from aflctl.sim.scout import Scout
 from aflctl.sim.streams import key
-from aflctl.sim.world import World
+from aflctl.sim.world import Work, World
 
 
 def world(clients: int, availability: object = "markov") -> World:
@@ -39,26 +40,46 @@ def test_several_processes_are_joined_by_and() -> None:
         assert both.state(client, end - 1)[0] == on
 
 
-def test_a_scout_finds_whom_a_draw_finds() -> None:
-    # 400 events, 30 ms apart; a tenth of the fleet is taken. Where the scout does not know, it says so
-    place, chance = world(3000), Chance(5, 6)
-    scout, taken, found = Scout(chance, place, 1000), set(range(0, 3000, 10)), 0
-    for event in range(1, 401):
-        now = 10**12 + event * 30_000_000
+def sent(clients: int) -> array[int]:
+    """How many tasks each client was sent: none yet."""
+    return array("q", bytes(8 * clients))
+
+
+# 3000 events, 12 blocks of 250. Task by task 30 ms pass, or ten times as much now and then: blocks are given up early
+@pytest.mark.parametrize("jumps", [1, 10_000])
+@pytest.mark.parametrize("share", [10, 2])  # every so-manieth client is taken
+def test_a_scout_finds_whom_a_draw_finds(jumps: int, share: int) -> None:
+    # Where the scout does not know, it says so
+    place, chance, now = world(3000), Chance(5, 6), 10**12
+    scout, taken, found = Scout(chance, place, 1000, sent(3000)), set(range(0, 3000, share)), 0
+    for event in range(1, 3001):
+        now += 30_000_000 * (jumps if event % 100 == 0 else 1)
         client = scout.find(event, now, taken, place.online)
         right = draw_one(3000, chance.drawing(event, "select", -1, 0), taken, place.online, now)
         if client >= 0:
             found += 1
             assert client == right
         else:
-            skipped = chance.drawing(event, "select", -1, 0)
-            assert draw_one(3000, skipped, taken, place.online, now, scout.wide) == right
-    assert found > 360
+            where = chance.drawing(event, "select", -1, 0)
+            assert draw_one(3000, where, taken, place.online, now, scout.known(event)) == right
+    # 10 candidates, a quarter of the clients online, 9 or 5 of 10 of them free: 1 - 0.775^10 = 92 %, 1 - 0.875^10 = 74 %;
+    # less where much time passes within a block
+    assert found > {10: 0.89, 2: 0.70}[share] * (1.0 if jumps == 1 else 0.8) * 3000
+
+
+def test_what_is_foreseen_is_what_would_be_found() -> None:
+    one, other = world(500), world(500)
+    clients, nths = np.arange(0, 500, 3), np.arange(167) % 4
+    one.foresee(clients, nths)
+    work = Work(20, 4, 100, 32, 5000, 1e6, 1.0, "dense", 20_000, 20_000)
+    for client, nth in zip(clients.tolist(), nths.tolist()):
+        for n in (nth, nth + 1):  # the second was not foreseen
+            assert one.trip(client, n, 10**9, work) == other.trip(client, n, 10**9, work)
 
 
 def test_a_late_event_asks_anew() -> None:
     place, chance = world(3000), Chance(5, 6)
-    scout = Scout(chance, place, 1000)
+    scout = Scout(chance, place, 1000, sent(3000))
     scout.find(1, 0, (), place.online)
     now = 10**13  # hours after the block was made
     for event in range(2, 100):

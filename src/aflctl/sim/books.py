@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from aflctl.sim.world import World
 
 ENERGY = ("compute", "radio", "idle")
+_TALLY = 4096
 CODES = {"sent": 0, "used": 1, "rejected": 2, "lost": 3, "cancelled": 4}
 
 
@@ -112,8 +113,9 @@ class Books:
         self.world, self.digest, self.emit = world, digest, emit
         self.totals = Totals()
         self.members = Members(world.clients)
-        self.histogram: Counter[tuple[str, int]] = Counter()  # (device, staleness) of used updates
-        self.by_cause: dict[tuple[str, str], Counter[int]] = {}  # (device, cause) -> part -> count, of used updates
+        self._histogram: Counter[tuple[str, int]] = Counter()
+        self._by_cause: dict[tuple[str, str], Counter[int]] = {}
+        self._tally: list[tuple[Any, ...]] = []  # (device, staleness, its parts) of used updates not yet counted
         self.by_track: Counter[tuple[str, int]] = Counter()  # (named track, staleness) of used updates
         self.waiting: list[Entry] = []
         self.broken: list[str] = []
@@ -121,12 +123,13 @@ class Books:
 
     def sent(self, t: Ticket) -> None:
         """A task left."""
-        self.totals.sent += 1
-        self.totals.bytes_down += t.work.down_bytes
-        self.members.dispatched[t.client] += 1
+        totals, work, client = self.totals, t.work, t.client
+        down, up = work.down_bytes, work.up_bytes
+        totals.sent += 1
+        totals.bytes_down += down
+        self.members.dispatched[client] += 1
         steps = -1 if t.provisional else t.steps
-        base, work = t.first, t.work
-        self.digest.ints(0, t.id, t.client, t.nth, t.sent, steps, base, t.samples, work.down_bytes, work.up_bytes)
+        self.digest.ints(0, t.id, client, t.nth, t.sent, steps, t.first, t.samples, down, up)
 
     def arrived(
         self,
@@ -138,39 +141,56 @@ class Books:
         taus: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
         """An upload was received, and used or rejected; `taus` is its staleness per track."""
-        totals, members, client, tau = self.totals, self.members, t.client, sum(causes.values())
-        totals.bytes_up += t.work.up_bytes
-        totals.interrupted += t.interrupted
-        outcome: Outcome = "used" if step.used else "rejected"
-        if step.used:
-            totals.used += 1
-            size = t.work.batch_size
-            totals.samples += t.planned * size if t.per_epoch == 0 else t.planned * t.samples // t.per_epoch
-            members.used[client] += 1
+        totals, members, client, tau, work = self.totals, self.members, t.client, sum(causes.values()), t.work
+        totals.bytes_up += work.up_bytes
+        if t.planned < t.steps:
+            totals.interrupted += 1
+        if not step.used:
+            totals.rejected += 1
+            members.lost[client] += 1
+            entry = self._end(t, now, "rejected", "", causes, tau, stats, step.weight, step.tracks)
+            if entry is not None and self.emit:
+                self.emit(entry)
+            return
+        totals.used += 1
+        per_epoch = t.per_epoch
+        totals.samples += t.planned * t.samples // per_epoch if per_epoch else t.planned * work.batch_size
+        members.used[client] += 1
+        if tau:
             members.staleness_sum[client] += tau
             if tau > members.staleness_max[client]:
                 members.staleness_max[client] = tau
-            device = self.world.device_of(client)
-            self.histogram[device, tau] += 1
-            if len(taus) > 1:
-                self.by_track.update((track, taus[track]) for track in step.tracks or taus if track)
-            elif taus and "" not in taus:
-                self.by_track.update(taus.items())
-            for cause, part in causes.items():
-                if part:
-                    counts = self.by_cause.get((device, cause))
-                    if counts is None:
-                        counts = self.by_cause[device, cause] = Counter()
-                    counts[part] += 1
-        else:
-            totals.rejected += 1
-            members.lost[client] += 1
-        entry = self._end(t, now, outcome, "", causes, tau, stats, step.weight, step.tracks)
+        self._tally.append((self.world.device_of(client), tau, *causes.values()))
+        if len(self._tally) >= _TALLY:
+            self._count()
+        if len(taus) > 1:
+            self.by_track.update((track, taus[track]) for track in step.tracks or taus if track)
+        elif taus and "" not in taus:
+            self.by_track.update(taus.items())
+        entry = self._end(t, now, "used", "", causes, tau, stats, step.weight, step.tracks)
         if entry is not None:
-            if step.used:
-                self.waiting.append(entry)
-            elif self.emit:
-                self.emit(entry)
+            self.waiting.append(entry)
+
+    def _count(self) -> None:
+        """Adds up what was tallied: alike updates at once."""
+        for (device, tau, *parts), n in Counter(self._tally).items():
+            self._histogram[device, tau] += n
+            for cause, part in zip(CAUSES, parts):
+                if part:
+                    self._by_cause.setdefault((device, cause), Counter())[part] += n
+        self._tally.clear()
+
+    @property
+    def histogram(self) -> Counter[tuple[str, int]]:
+        """(device, staleness) -> used updates."""
+        self._count()
+        return self._histogram
+
+    @property
+    def by_cause(self) -> dict[tuple[str, str], Counter[int]]:
+        """(device, cause) -> part of the staleness, above 0 -> used updates."""
+        self._count()
+        return self._by_cause
 
     def lost(self, t: Ticket, now: int, causes: Mapping[str, int], reason: str) -> None:
         """A task ended without an upload that counts."""
@@ -249,7 +269,8 @@ class Books:
             CODES[outcome], t.id, t.client, t.nth, now, t.planned, base, tau, causes["held"], causes["compute"]
         )  # fmt: skip
         energy = self.world.energy_of(t.client, download, compute, offline, upload)
-        joules, totals, sums = fsum(energy), self.totals, self.totals.phase_ns
+        joules, totals = fsum(energy), self.totals
+        sums = totals.phase_ns
         totals.energy_j += joules
         totals.compute_ns += compute
         totals.staleness_ended += tau
@@ -298,8 +319,9 @@ class Books:
                 members.dispatched[c], members.used[c], members.lost[c],
                 members.staleness_sum[c], members.staleness_max[c],
             ) = row  # fmt: skip
-        self.histogram = Counter({(device, tau): n for device, tau, n in saved["histogram"]})
-        self.by_cause = {(device, cause): Counter(parts) for device, cause, parts in saved["by_cause"]}
+        self._tally.clear()
+        self._histogram = Counter({(device, tau): n for device, tau, n in saved["histogram"]})
+        self._by_cause = {(device, cause): Counter(parts) for device, cause, parts in saved["by_cause"]}
         self.by_track = Counter({(track, tau): n for track, tau, n in saved["by_track"]})
         self.waiting, self.broken = list(saved["waiting"]), list(saved["broken"])
 

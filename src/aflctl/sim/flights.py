@@ -16,9 +16,20 @@ if TYPE_CHECKING:
 
 NS = 1_000_000_000
 LOST, ARRIVE, TICK, ONLINE = range(4)
+WORD = (1 << 32) - 1
 PHASES = ("download", "compute", "offline", "upload")
 CAUSES = ("held", *PHASES)
 _ONE = {""}
+
+
+def packed(at: int, kind: int, task: int, client: int) -> int:
+    """An event as one integer, which sorts by (at, kind, task); a heap of integers is three times as fast as of tuples."""
+    return (((at << 2 | kind) << 32 | task) << 32) | client
+
+
+def unpacked(event: int) -> tuple[int, int, int, int]:
+    """(at, kind, task, client)."""
+    return event >> 66, (event >> 64) & 3, (event >> 32) & WORD, event & WORD
 
 
 @dataclass(slots=True)
@@ -29,6 +40,7 @@ class Ticket:
     seen     version per track at dispatch; seen - base is staleness that was `held` before the task began
     lead     at its end: the track whose staleness counts, the highest of the tracks that count
     at, kind the event this task is waiting for; decided at dispatch, moved only by a recall or by early stopping
+    event    the same, packed
     """
 
     id: int
@@ -49,6 +61,7 @@ class Ticket:
     reason: LossReason | None
     provisional: bool = False
     lead: str | None = None
+    event: int = -1
 
     @property
     def interrupted(self) -> bool:

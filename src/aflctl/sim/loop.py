@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from aflctl.api import Algorithm, Assignment, Fleet, LossReason, Lost, Setup, Step, Update, overrides
 from aflctl.errors import AflctlError, Diverged, HookFailed
 from aflctl.sim.chance import Chance, HookStreams, draw_one, uniform_draw
-from aflctl.sim.flights import ARRIVE, LOST, NS, ONLINE, TICK, Flying, Idle, Ticket
+from aflctl.sim.flights import ARRIVE, LOST, NS, ONLINE, TICK, WORD, Flying, Idle, Ticket, packed, unpacked
 from aflctl.sim.scout import LEAST, Scout
 from aflctl.sim.world import NEVER, Work
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 _WORKS = 1 << 15
 _HOPELESS = 100
 """With four rounds of all places: so many uploads in a row that are not finite, none used between, end a run."""
-_NOTHING = (NEVER, ONLINE, 0, -1)
 
 
 class Limits(NamedTuple):
@@ -74,7 +73,7 @@ class Loop:
         self.versions: dict[str, int] = {"": 0}
         self.made: dict[str, array[int]] = {"": array("q")}
         self.tickets: dict[int, Ticket] = {}
-        self.heap: list[tuple[int, int, int, int]] = []
+        self.heap: list[int] = []  # `packed` events
         self.nth = array("q", bytes(8 * world.clients))
         self.alarm: int | None = None
         self.online: int | None = None
@@ -100,7 +99,7 @@ class Loop:
         self._plain = chance.selection is None and not overrides(algorithm, "select")
         self._scout: Scout | None = None
         if self._plain and setup.concurrency >= LEAST and getattr(world, "foresees", False):
-            self._scout = Scout(chance, world, setup.concurrency)
+            self._scout = Scout(chance, world, setup.concurrency, self.nth)
         self._sends = type(algorithm).assign is Algorithm.assign
         self._order: Assignment | None = None
 
@@ -120,9 +119,9 @@ class Loop:
         heap, tickets = self.heap, self.tickets
         at: int | None
         while heap:
-            at, _, task, client = heap[0]
-            ticket = tickets.get(client)
-            if ticket is not None and ticket.id == task and ticket.at == at:
+            first = heap[0]
+            ticket = tickets.get(first & WORD)
+            if ticket is not None and ticket.event == first:
                 if not ticket.provisional:
                     break
                 self._settle(ticket)  # surfaced with a lower bound: now the training must end
@@ -130,7 +129,7 @@ class Loop:
                 heapq.heappop(heap)  # cancelled or moved
         if not tickets and self.online is None and not any(True for _ in self._instant["idle"]):
             return None
-        at = heap[0][0] if heap else None
+        at = tickets[heap[0] & WORD].at if heap else None
         if self.alarm is not None and (at is None or self.alarm < at):
             at = self.alarm
         if self.online is not None and (at is None or self.online < at):
@@ -139,8 +138,27 @@ class Loop:
 
     def step(self) -> None:
         """Lets the next event happen. Call `peek` first."""
+        ticket = self.tickets[self.heap[0] & WORD] if self.heap else None
+        at, kind = (NEVER, ONLINE) if ticket is None else (ticket.at, ticket.kind)
+        if self.alarm is not None and (self.alarm, TICK) < (at, kind):
+            at, kind = self.alarm, TICK
+        if self.online is not None and (self.online, ONLINE) < (at, kind):
+            at, kind = self.online, ONLINE
+        assert self.now <= at < NEVER, (at, self.now)
+        self.now = at
+        self.events += 1
         try:
-            self._step()
+            if self.growing is not None:
+                self._grow(self.growing)
+            if ticket is not None and kind <= ARRIVE:
+                heapq.heappop(self.heap)
+                self._end(ticket)
+            elif kind == TICK:
+                self.alarm = None
+                self._tail(self._checked(self.alg.tick(self.state, self._fleet("tick")), "tick"), TICK)
+            else:
+                self.online = None
+                self._tail(Step(self.state), ONLINE)
         except AflctlError:
             raise
         except Exception as error:
@@ -154,27 +172,6 @@ class Loop:
             f"{who} at {self.now / NS:.6f} s raised {type(error).__name__}: {error}",
             hint="set AFLCTL_TRACEBACK=1 to see where",
         )
-
-    def _step(self) -> None:
-        at, kind, _, client = self.heap[0] if self.heap else _NOTHING
-        if self.alarm is not None and (self.alarm, TICK) < (at, kind):
-            at, kind = self.alarm, TICK
-        if self.online is not None and (self.online, ONLINE) < (at, kind):
-            at, kind = self.online, ONLINE
-        assert self.now <= at < NEVER, (at, self.now)
-        self.now = at
-        if self.growing is not None:
-            self._grow(self.growing)
-        self.events += 1
-        if kind <= ARRIVE:
-            heapq.heappop(self.heap)
-            self._end(self.tickets[client])
-        elif kind == TICK:
-            self.alarm = None
-            self._tail(self._checked(self.alg.tick(self.state, self._fleet("tick")), "tick"), TICK)
-        else:
-            self.online = None
-            self._tail(Step(self.state), ONLINE)
 
     def _grow(self, growing: Growing) -> None:
         """What clients have by now."""
@@ -312,7 +309,7 @@ class Loop:
         delay, in this one before it); nobody knew then, so it is lost at the bound.
         """
         bound = ticket.at
-        ticket.provisional, ticket.at = False, -1  # its old heap entry is void
+        ticket.provisional, ticket.event = False, -1  # its old place in the heap is void
         ticket.steps = ticket.planned = self.trainer.settle(ticket.id)
         ticket.work = replace(ticket.work, steps=ticket.steps)
         ticket.trip = self.world.trip(ticket.client, ticket.nth, ticket.sent, ticket.work)
@@ -327,8 +324,9 @@ class Loop:
             at, ticket.kind, ticket.reason = trip.lost_at, LOST, trip.lost_reason
         if self.limits.timeout is not None and ticket.sent + self.limits.timeout < at:
             at, ticket.kind, ticket.reason = ticket.sent + self.limits.timeout, LOST, "timeout"
-        ticket.at = at = max(at, earliest)
-        heapq.heappush(self.heap, (at, ticket.kind, ticket.id, ticket.client))
+        ticket.at = at = at if at > earliest else earliest
+        ticket.event = event = packed(at, ticket.kind, ticket.id, ticket.client)
+        heapq.heappush(self.heap, event)
 
     def _launch(self) -> None:
         chance = self.chance
@@ -350,11 +348,11 @@ class Loop:
             return ()
         clients = self.world.clients
         if free == 1:
-            client, known = -1, 0
+            client = -1
             if self._scout is not None:
                 client = self._scout.find(self.events, self.now, self.tickets, self.online_at)
-                known = self._scout.wide
             if client < 0:
+                known = 0 if self._scout is None else self._scout.known(self.events)
                 where = self.chance.drawing(self.events, "select", -1, 0)
                 client = draw_one(clients, where, self.tickets, self.online_at, self.now, known)
             if client >= 0:
@@ -461,9 +459,10 @@ class Loop:
     # ---- what a checkpoint stores ----
     def save(self) -> dict[str, Any]:
         """Everything that later events depend on; between two events only."""
-        plain = ("now", "events", "tasks", "used", "advances", "alarm", "online", "heap", "state")
+        plain = ("now", "events", "tasks", "used", "advances", "alarm", "online", "state")
         return {
             **{name: getattr(self, name) for name in plain},
+            "heap": [unpacked(event) for event in self.heap],
             "versions": dict(self.versions),
             "made": {track: list(times) for track, times in self.made.items()},
             "tickets": dict(self.tickets),
@@ -475,13 +474,15 @@ class Loop:
         """As `save` said."""
         for name in ("now", "events", "tasks", "used", "advances", "alarm", "online", "state"):
             setattr(self, name, saved[name])
-        self.heap[:] = [tuple(event) for event in saved["heap"]]
+        self.heap[:] = [packed(*event) for event in saved["heap"]]
         self.versions.clear()
         self.versions.update(saved["versions"])
         self.made.clear()
         self.made.update({track: array("q", times) for track, times in saved["made"].items()})
         self.tickets.clear()
         self.tickets.update(saved["tickets"])
+        for ticket in self.tickets.values():
+            ticket.event = packed(ticket.at, ticket.kind, ticket.id, ticket.client)
         for client, n in saved["nth"].items():
             self.nth[client] = n
         self.chance.state = saved["selection"]

@@ -16,7 +16,7 @@ from aflctl.sim.availability import NEVER, Availability
 from aflctl.sim.compute import Device, Work
 from aflctl.sim.link import Fading, Link
 from aflctl.sim.risings import Risings
-from aflctl.sim.streams import fold, key, normal
+from aflctl.sim.streams import fold, folds, key, normal, normal_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -98,6 +98,8 @@ class World:
         self._risings = Risings(self.availabilities, clients.availability, self.clients)
         self._k_jitter = key(seed, "jitter")
         self._means: dict[int, tuple[Work, list[float | None]]] = {}
+        self._sigmas = [(device.sigma, device.half_variance) for device in self.devices]
+        self._foreseen: dict[int, tuple[int, float]] = {}
 
     # ---- who ----
     def device_of(self, client: int) -> str:
@@ -179,13 +181,25 @@ class World:
         mean_s = means[1][which]
         if mean_s is None:
             mean_s = means[1][which] = device.seconds(work, work.steps)
-        factor: float = NS
-        if device.sigma:
-            z = normal(fold(fold(self._k_jitter, client), nth))
-            factor = NS * exp(device.sigma * z - device.half_variance)
+        foreseen = self._foreseen.get(client)
+        if foreseen is not None and foreseen[0] == nth:
+            factor = foreseen[1]
+        elif device.sigma:
+            factor = NS * exp(device.sigma * normal(fold(fold(self._k_jitter, client), nth)) - device.half_variance)
+        else:
+            factor = NS
         cold = 0 if nth else int(device.cold_s * factor + 0.5)
         busy = int(mean_s * factor + 0.5)
         return self._plan(client, nth, t, work, work.steps, busy / max(1, work.steps), cold, cold + busy)
+
+    def foresee(self, clients: NDArray[np.int64], nths: NDArray[np.int64]) -> None:
+        """These tasks may soon be sent: their jitter is drawn at once; the same bits, a tenth of the time."""
+        import numpy as np
+
+        table = np.array(self._sigmas)[self.arrays.device[clients]]
+        z = normal_of(folds(folds(self._k_jitter, clients), nths))
+        powers = map(exp, (table[:, 0] * z - table[:, 1]).tolist())  # `math.exp`, as the scalar form takes it
+        self._foreseen = dict(zip(clients.tolist(), zip(nths.tolist(), [NS * power for power in powers])))
 
     def _remember(self, work: Work) -> tuple[Work, list[float | None]]:
         """A place for the mean seconds of this very object on each class of device."""
