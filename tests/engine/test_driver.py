@@ -104,7 +104,7 @@ def test_cumulated_columns_are_those_of_the_books() -> None:
     _, driver = drive(stop={"updates": 8})
     last, totals = driver.rows[-1], driver.x.books.totals
     assert (last.samples, last.bytes_down, last.bytes_up) == (totals.samples, totals.bytes_down, totals.bytes_up)
-    assert last.energy_j == totals.energy_j
+    assert (last.energy_j, last.wasted_j) == (totals.energy_j, totals.wasted_j)
 
 
 class Shy(FedAsync):

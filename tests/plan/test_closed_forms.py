@@ -47,10 +47,10 @@ def test_mean_staleness_and_shares_of_the_three_devices(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("buffer", [2, 3, 5])
 def test_a_buffer_divides_it(buffer: int, tmp_path: Path) -> None:
-    # T = 16 : 29 : 186, so after lcm(16, 29, 186) = 43152 units the clocks stand as at first, and 2697 + 1488 + 232 = 4417
-    # updates were made. That is coprime to 2, 3 and 5: after K such rounds every arrival has met every filling of the
-    # buffer once, the floors of n / K average to n / K, and the law holds for each device alone. The model is large, so
-    # that whole nanoseconds do not shift the clocks against each other
+    # T = 16 : 29 : 186, so after lcm(16, 29, 186) = 43152 units the clocks stand as at first, and 2697 + 1488 + 232 =
+    # 4417 updates were made. That is coprime to 2, 3 and 5: after K such rounds every arrival has met every filling of
+    # the buffer once, the floors of n / K average to n / K, and the law holds for each device alone. The model is
+    # large, so that whole nanoseconds do not shift the clocks against each other
     config = three({"name": "fedbuff", "buffer_size": buffer}, 4417 * buffer)
     config["model"] = {"name": "mlp", "hidden": [512, 512]}
     document = plan(config, runs_dir=tmp_path, host=False).document

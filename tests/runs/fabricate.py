@@ -114,6 +114,7 @@ def record(folder: Path, algorithm: str, seed: int, top: float, updates: int) ->
                 task * 35000,
                 number * 35000,
                 number * 2.5,
+                number * 0.1,
                 score,
                 2.3 * (1 - score),
                 score - 0.01,

@@ -43,11 +43,12 @@ def update(task: int = 0, **changes: object) -> UpdateRow:
 
 
 def metric(update: int, accuracy: float | None = 0.5, **extra: float) -> MetricRow:
-    return MetricRow(update, update // 2, update * 1.5, update * 32, 10, 20, 0.0, accuracy, 1.0, extra=extra)
+    return MetricRow(update, update // 2, update * 1.5, update * 32, 10, 20, 0.0, 0.0, accuracy, 1.0, extra=extra)
 
 
 def test_the_header_is_the_contract() -> None:
-    assert ",".join(METRICS) == "update,version,virtual_s,samples,bytes_down,bytes_up,energy_j,accuracy,loss,macro_f1"
+    head = "update,version,virtual_s,samples,bytes_down,bytes_up,energy_j,wasted_j,accuracy,loss,macro_f1"
+    assert ",".join(METRICS) == head
     assert ",".join(UPDATES) == (
         "task,client,nth,device,link,sent_s,ended_s,base_version,version,staleness,"
         "staleness_held,staleness_download,staleness_compute,staleness_offline,staleness_upload,"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -12,6 +13,7 @@ from pydantic import Field
 from aflctl.api import Algorithm, Assignment, Fleet, Local, Lost, Setup, Step, Update
 from aflctl.seam import Load, Result
 from aflctl.sim.books import Books, Entry
+from aflctl.sim.bulk import BulkBooks
 from aflctl.sim.chance import Chance
 from aflctl.sim.flights import NS
 from aflctl.sim.loop import Limits, Loop
@@ -150,6 +152,9 @@ class Sum:
     def ints(self, *values: int | None) -> None:
         self.rows.append(values)
 
+    def packed(self, data: bytes) -> None:
+        self.rows += struct.iter_unpack("<10q", data)
+
 
 @dataclass(frozen=True)
 class Count:
@@ -222,8 +227,9 @@ def stage(
     local: Local | None = None,
     selection: Any = None,
     begin: bool = True,
+    bulk: bool = False,
 ) -> Stage:
-    """A loop over these parts, begun unless told otherwise."""
+    """A loop over these parts, begun unless told otherwise; with `bulk` books that keep no entries."""
     trainer = trainer or FakeTrainer()
     sizes = list(samples or [1] * world.clients)
     setup: Any = SimpleNamespace(samples=sizes, concurrency=concurrency, local=local or Local(), size=5)
@@ -231,7 +237,7 @@ def stage(
     chance.begin(sizes)
     entries: list[Entry] = []
     digest = Sum()
-    books = Books(world, digest, entries.append)
+    books = BulkBooks(world, digest) if bulk else Books(world, digest, entries.append)
     loop = Loop(algorithm, trainer, world, setup, chance, books, limits=limits or Limits())
     if begin:
         loop.begin()

@@ -211,6 +211,22 @@ def test_the_books_of_any_run(
     assert Counter(e.outcome for e in s.entries)["flying"] == len(s.loop.tickets)
     assert len(s.entries) == t.sent
 
+    # and the books of a plan, added up in blocks, say the same to the last bit
+    method = Anything(recalls=recalls, tracked=tracked)
+    b = stage(
+        method, world, Sleepy(), concurrency=4, limits=limits, seed=seed, samples=[5] * 7, begin=False, bulk=True
+    )
+    b.loop.flops = 4e8
+    b.loop.begin()
+    b.play(seed % 150)
+    b.books.settle()
+    b.play(150 - seed % 150)
+    b.books.close(b.loop.now, b.loop.tickets, b.loop.versions, b.loop.made)
+    assert b.digest.rows == s.digest.rows
+    assert (b.books.totals, dict(b.books.members)) == (s.books.totals, dict(s.books.members))
+    for name in ("histogram", "by_cause", "by_track", "broken", "last"):
+        assert getattr(b.books, name) == getattr(s.books, name), name
+
 
 def vars_of(t: Any) -> dict[str, int]:
     return {"used": t.used, "rejected": t.rejected, "lost": t.lost, "cancelled": t.cancelled}

@@ -62,8 +62,8 @@ def test_a_scout_finds_whom_a_draw_finds(jumps: int, share: int) -> None:
         else:
             where = chance.drawing(event, "select", -1, 0)
             assert draw_one(3000, where, taken, place.online, now, scout.known(event)) == right
-    # 10 candidates, a quarter of the clients online, 9 or 5 of 10 of them free: 1 - 0.775^10 = 92 %, 1 - 0.875^10 = 74 %;
-    # less where much time passes within a block
+    # 10 candidates, a quarter of the clients online, 9 or 5 of 10 of them free: 1 - 0.775^10 = 92 % and
+    # 1 - 0.875^10 = 74 %; less where much time passes within a block
     assert found > {10: 0.89, 2: 0.70}[share] * (1.0 if jumps == 1 else 0.8) * 3000
 
 

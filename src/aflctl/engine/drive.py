@@ -116,8 +116,9 @@ class Driver:
         extra = personal.columns(personal.test(x)) if self.personal else {}
         t = books.totals
         row = MetricRow(
-            loop.used, loop.advances, now / NS, t.samples, t.bytes_down, t.bytes_up, t.energy_j, None, None, extra=extra
-        )
+            loop.used, loop.advances, now / NS, t.samples, t.bytes_down, t.bytes_up, t.energy_j, t.wasted_j, None, None,
+            extra=extra,
+        )  # fmt: skip
         share, histogram = self._share(), books.histogram
         mean = sum(tau * n for (_, tau), n in histogram.items()) / max(1, sum(histogram.values()))
 

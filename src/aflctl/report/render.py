@@ -86,7 +86,9 @@ def facts(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
         )
     lines.append(("traffic", f"{scaled(totals.get('bytes_down'), 'B')} down, {scaled(totals.get('bytes_up'), 'B')} up"))
     if totals.get("energy_j"):
-        lines.append(("energy of clients", scaled(totals["energy_j"], "J")))
+        wasted = percent((totals.get("wasted_j") or 0.0) / totals["energy_j"])
+        joules = scaled(totals["energy_j"], "J")
+        lines.append(("energy of clients", f"{joules}, {wasted} of it on tasks that did not count"))
     lines.append(("participation", _participation(_section(summary, "participation"))))
     host = _of(summary, "host", "run_s")
     if host is not None:

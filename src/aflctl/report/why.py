@@ -1,8 +1,8 @@
 """Why a run was stale, and what would help most: from its records alone.
 
 What-if numbers come from a replay: the run's own tasks, in the order in which they were sent, pass through as many
-slots as there were tasks in flight on average; a task that ends frees its slot for the next, and every K used updates
-make a version, K as in the run. A change (no time offline, say) shortens the tasks; who is drawn, and when a method
+places as there were tasks in flight on average; a task that ends frees its place for the next, and every K used updates
+make a version, K as in the run. A change (links twice as fast, say) shortens the tasks; who is drawn, and when a method
 wants to wait, stay as they were. A replay is shown only if, with nothing changed, it gives back the run's own mean.
 """
 
@@ -22,16 +22,23 @@ if TYPE_CHECKING:
     from aflctl.runs.load import Run
     from aflctl.runs.records import Columns
 
-LONGEST = 200_000
+LEAST, LONGEST = 20, 200_000
 NAMES = {
     "held": "an old base version", "download": "download", "compute": "compute", "offline": "time offline",
     "upload": "upload",
 }  # fmt: skip
-REMOVABLE = ("offline", "compute", "upload", "download")
+PHASES = ("offline", "compute", "upload", "download")
+CHANGES = {  # what one can do -> what becomes of the seconds in each of PHASES
+    "clients that stay online": (0.0, 1.0, 1.0, 1.0),
+    "devices twice as fast": (1.0, 0.5, 1.0, 1.0),
+    "links twice as fast": (1.0, 1.0, 0.5, 0.5),
+}
+FEWER = "half as many tasks in flight"
+LARGER = "twice as many updates a version"
 
 
 class Sent(NamedTuple):
-    """A task of the record; seconds by phase in the order of REMOVABLE."""
+    """A task of the record; seconds by phase in the order of PHASES, of one that was still out those so far."""
 
     device: str
     seconds: tuple[float, ...]
@@ -117,29 +124,30 @@ class Replays:
 
 
 def _replays(updates: Columns, used: int, versions: int) -> Replays | None:
-    tasks: list[Sent] = []
-    first, last, flown = float("inf"), 0.0, 0.0
-    columns = ("device", "sent_s", "ended_s", "outcome", "staleness_held", *(f"{p}_s" for p in REMOVABLE))
-    for device, sent, ended, outcome, held, *seconds in zip(*(updates[name] for name in columns)):
-        if ended is None or len(tasks) >= LONGEST:
-            continue
+    columns = ("task", "device", "sent_s", "ended_s", "outcome", "staleness_held", *(f"{p}_s" for p in PHASES))
+    rows = sorted(zip(*(updates[name] for name in columns)))[:LONGEST]
+    last = max((row[3] for row in rows if row[3] is not None), default=0.0)
+    tasks, first, flown = [], min((row[2] for row in rows), default=0.0), 0.0
+    for _, device, sent, ended, outcome, held, *seconds in rows:
         tasks.append(Sent(device, tuple(s or 0.0 for s in seconds), outcome == "used", held or 0))
-        first, last, flown = min(first, sent), max(last, ended), flown + ended - sent
-    if not versions or last <= first or len(tasks) < 20:
+        flown += (last if ended is None else ended) - sent
+    if not versions or last <= first or len(tasks) < LEAST:
         return None
     slots, per_version = max(1, round(flown / (last - first))), used / versions
     outcomes = {"as it was": _replay(tasks, slots, per_version)}
-    for i, phase in enumerate(REMOVABLE):
-        without = [t._replace(seconds=(*t.seconds[:i], 0.0, *t.seconds[i + 1 :])) for t in tasks]
-        outcomes[f"no {NAMES[phase]}"] = _replay(without, slots, per_version)
+    for name, factors in CHANGES.items():
+        if any(f < 1.0 and t.seconds[i] for t in tasks for i, f in enumerate(factors)):
+            changed = [t._replace(seconds=tuple(s * f for s, f in zip(t.seconds, factors))) for t in tasks]
+            outcomes[name] = _replay(changed, slots, per_version)
     outcomes.update(_alike(tasks, slots, per_version))
     if slots > 1:
-        outcomes["half as many tasks in flight"] = _replay(tasks, max(1, slots // 2), per_version)
+        outcomes[FEWER] = _replay(tasks, max(1, slots // 2), per_version)
+    outcomes[LARGER] = _replay(tasks, slots, 2 * per_version)
     return Replays(slots, per_version, outcomes)
 
 
 def _replay(tasks: Sequence[Sent], slots: int, per_version: float) -> Outcome:
-    """The tasks in their order through the slots."""
+    """The tasks in their order through the places."""
     heap: list[tuple[float, int, int]] = []
     used, now, counts = 0, 0.0, Counter[int]()
     for number, task in enumerate(tasks):
@@ -156,7 +164,7 @@ def _replay(tasks: Sequence[Sent], slots: int, per_version: float) -> Outcome:
 
 def _alike(tasks: Sequence[Sent], slots: int, per_version: float) -> dict[str, Outcome]:
     """The slowest class computes as fast as the fastest."""
-    compute = REMOVABLE.index("compute")
+    compute = PHASES.index("compute")
     sums: dict[str, list[float]] = {}
     for task in tasks:
         row = sums.setdefault(task.device, [0.0, 0.0])
@@ -182,33 +190,36 @@ def _advice(replays: Replays, staleness: Mapping[str, Any], facts: dict[str, Any
         "outcomes": {name: o._asdict() for name, o in replays.outcomes.items()},
     }  # fmt: skip
     if abs(before.mean - staleness["mean"]) > max(0.2, 0.2 * staleness["mean"]):
-        return [
-            f"No estimate of what would help: the method does not simply refill its {replays.slots} places "
-            f"(a replay that does gives mean {short(before.mean)})."
-        ]
-    sentences = []
-    changes = {n: o for n, o in replays.outcomes.items() if n not in ("as it was", "half as many tasks in flight")}
-    best = min(changes, key=lambda n: (changes[n].p95, changes[n].mean))
-    after = changes[best]
-    if after.p95 < before.p95 or after.mean < 0.9 * before.mean:
-        sentences.append(
-            f"Of shorter tasks, {best} would help most: 95 % of the updates up to about {after.p95} instead of "
-            f"{before.p95}, mean {short(before.mean)} -> {short(after.mean)}, in {_times(after, before)} the time."
+        return ["No estimate of what would help: the method does not simply refill its places when a task ends."]
+    changes = {n: o for n, o in replays.outcomes.items() if n not in ("as it was", FEWER, LARGER)}
+    best = min(changes, key=lambda n: (changes[n].p95, changes[n].mean), default=None)
+    if best is not None and (changes[best].p95 < before.p95 or changes[best].mean < 0.9 * before.mean):
+        fleet = f"In the fleet, {best} would help most: {_told(changes[best], before)}."
+    else:
+        law = (replays.slots - 1) / replays.per_version
+        fits = abs(law - staleness["mean"]) <= 0.25 * staleness["mean"]
+        places, k = replays.slots, short(replays.per_version)
+        reason = (
+            f", since with {places} tasks in flight and {k} updates a version the mean is about "
+            f"({places} - 1) / {k} = {short(law)} whatever a task takes"
         )
-    half = replays.outcomes.get("half as many tasks in flight")
-    law = (replays.slots - 1) / replays.per_version
-    if half is not None:
-        sentences.append(
-            f"The mean follows from {replays.slots} tasks in flight and {short(replays.per_version)} updates a version "
-            f"(about {short(law)}), whatever a task takes, since shorter tasks also make versions come sooner; half as "
-            f"many in flight would bring it to about {short(half.mean)}, in {_times(half, before)} the time."
-        )
-    sentences.append(
-        "Estimates are a replay of the run's own tasks in their order through as many places as were taken on average; "
-        f"with nothing changed it gives mean {short(before.mean)} and 95 % up to {before.p95}."
-    )
-    return sentences
+        nothing = "no faster device or link and no client that stays would help much"
+        fleet = f"In the fleet, {nothing}{reason if fits else ''}."
+    named = [name for name in (FEWER, LARGER) if name in replays.outcomes]
+    settings = [f"{name}: {_told(replays.outcomes[name], before)}" for name in named]
+    return [
+        fleet,
+        f"In the settings, {'; '.join(settings)}.",
+        f"These are estimates by a replay of the run's own tasks; unchanged, it gives mean {short(before.mean)} and "
+        f"95 % up to {before.p95}.",
+    ]
 
 
-def _times(after: Outcome, before: Outcome) -> str:
-    return f"{short(after.span_s / before.span_s if before.span_s else 1.0)} times"
+def _told(after: Outcome, before: Outcome) -> str:
+    times = after.span_s / before.span_s if before.span_s else 1.0
+    if abs(times - 1.0) < 0.005:
+        span = "in the same time"
+    else:
+        span = f"in {percent(times, 0) if times >= 0.01 else 'less than 1 %'} of the time"
+    mean = f"mean {short(after.mean)} instead of {short(before.mean)}"
+    return f"{mean}, 95 % up to {after.p95} instead of {before.p95}, {span}"

@@ -30,7 +30,10 @@ Cell = float | int | str | None
 
 @dataclass(slots=True)
 class MetricRow:
-    """One evaluation: `update` used arrivals so far, `samples` trained on so far, totals of bytes and energy."""
+    """One evaluation: `update` used arrivals so far, `samples` trained on so far, totals of bytes and energy.
+
+    wasted_j   of that energy, what tasks took that did not count: lost, rejected or cancelled
+    """
 
     update: int
     version: int
@@ -39,6 +42,7 @@ class MetricRow:
     bytes_down: int
     bytes_up: int
     energy_j: float
+    wasted_j: float
     accuracy: float | None
     loss: float | None
     macro_f1: float | None = None
@@ -360,6 +364,10 @@ class Digest:
             return self._add(struct.pack(f"<{len(values)}q", *values))
         except (struct.error, TypeError):
             return self._add(b"".join(_NONE if v is None else _packed(index(v)) for v in values))
+
+    def packed(self, data: bytes) -> Digest:
+        """Integers that are packed already, as `ints` packs them."""
+        return self._add(data)
 
     def floats(self, *values: float | None) -> Digest:
         """IEEE doubles by their bits."""

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import fsum
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from aflctl.sim.flights import CAUSES, NS, PHASES, Ticket
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
     from aflctl.sim.world import World
 
 ENERGY = ("compute", "radio", "idle")
-_TALLY = 4096
 CODES = {"sent": 0, "used": 1, "rejected": 2, "lost": 3, "cancelled": 4}
 
 
@@ -25,8 +23,10 @@ class Digest(Protocol):
     """Where the schedule is summed up, as packed integers."""
 
     def ints(self, *values: int | None) -> object: ...
+    def packed(self, data: bytes) -> object: ...
 
 
+Made = Mapping[str, Sequence[int]]
 Outcome = Literal["used", "rejected", "lost", "cancelled", "flying"]
 
 
@@ -104,7 +104,7 @@ class Members(Mapping[int, Member]):
 
 
 class Books:
-    """Told by the loop of every dispatch and every end.
+    """Told by the loop of every dispatch and every end; `made[track][v]` is when version v + 1 was made.
 
     `digest` sums up the schedule; `emit` gets an Entry per ended task (None = aggregates only).
     """
@@ -113,9 +113,8 @@ class Books:
         self.world, self.digest, self.emit = world, digest, emit
         self.totals = Totals()
         self.members = Members(world.clients)
-        self._histogram: Counter[tuple[str, int]] = Counter()
-        self._by_cause: dict[tuple[str, str], Counter[int]] = {}
-        self._tally: list[tuple[Any, ...]] = []  # (device, staleness, its parts) of used updates not yet counted
+        self.histogram: Counter[tuple[str, int]] = Counter()  # (device, staleness) of used updates
+        self.by_cause: dict[tuple[str, str], Counter[int]] = {}  # (device, cause) -> part -> count, of used updates
         self.by_track: Counter[tuple[str, int]] = Counter()  # (named track, staleness) of used updates
         self.waiting: list[Entry] = []
         self.broken: list[str] = []
@@ -135,14 +134,17 @@ class Books:
         self,
         t: Ticket,
         now: int,
-        causes: Mapping[str, int],
+        made: Made,
+        versions: Mapping[str, int],
         stats: Mapping[str, float],
         step: Step[Any],
-        taus: Mapping[str, int] = MappingProxyType({}),
+        taus: Mapping[str, int],
     ) -> None:
         """An upload was received, and used or rejected; `taus` is its staleness per track."""
-        totals, members, client, tau, work = self.totals, self.members, t.client, sum(causes.values()), t.work
-        totals.bytes_up += work.up_bytes
+        totals, members, client = self.totals, self.members, t.client
+        causes = t.causes_at(now, made, versions)
+        tau = sum(causes.values())
+        totals.bytes_up += t.work.up_bytes
         if t.planned < t.steps:
             totals.interrupted += 1
         if not step.used:
@@ -153,47 +155,37 @@ class Books:
                 self.emit(entry)
             return
         totals.used += 1
-        per_epoch = t.per_epoch
-        totals.samples += t.planned * t.samples // per_epoch if per_epoch else t.planned * work.batch_size
+        totals.samples += self.samples_of(t)
         members.used[client] += 1
         if tau:
             members.staleness_sum[client] += tau
             if tau > members.staleness_max[client]:
                 members.staleness_max[client] = tau
-        self._tally.append((self.world.device_of(client), tau, *causes.values()))
-        if len(self._tally) >= _TALLY:
-            self._count()
-        if len(taus) > 1:
-            self.by_track.update((track, taus[track]) for track in step.tracks or taus if track)
-        elif taus and "" not in taus:
-            self.by_track.update(taus.items())
+        device = self.world.device_of(client)
+        self.histogram[device, tau] += 1
+        for cause, part in causes.items():
+            if part:
+                self.by_cause.setdefault((device, cause), Counter())[part] += 1
+        self.count_tracks(step, taus)
         entry = self._end(t, now, "used", "", causes, tau, stats, step.weight, step.tracks)
         if entry is not None:
             self.waiting.append(entry)
 
-    def _count(self) -> None:
-        """Adds up what was tallied: alike updates at once."""
-        for (device, tau, *parts), n in Counter(self._tally).items():
-            self._histogram[device, tau] += n
-            for cause, part in zip(CAUSES, parts):
-                if part:
-                    self._by_cause.setdefault((device, cause), Counter())[part] += n
-        self._tally.clear()
+    @staticmethod
+    def samples_of(t: Ticket) -> int:
+        """Samples that a task passed over."""
+        return t.planned * t.samples // t.per_epoch if t.per_epoch else t.planned * t.work.batch_size
 
-    @property
-    def histogram(self) -> Counter[tuple[str, int]]:
-        """(device, staleness) -> used updates."""
-        self._count()
-        return self._histogram
+    def count_tracks(self, step: Step[Any], taus: Mapping[str, int]) -> None:
+        """Staleness per named track, of a used update."""
+        if len(taus) > 1:
+            self.by_track.update((track, taus[track]) for track in step.tracks or taus if track)
+        elif taus and "" not in taus:
+            self.by_track.update(taus.items())
 
-    @property
-    def by_cause(self) -> dict[tuple[str, str], Counter[int]]:
-        """(device, cause) -> part of the staleness, above 0 -> used updates."""
-        self._count()
-        return self._by_cause
-
-    def lost(self, t: Ticket, now: int, causes: Mapping[str, int], reason: str) -> None:
+    def lost(self, t: Ticket, now: int, made: Made, versions: Mapping[str, int], reason: str) -> None:
         """A task ended without an upload that counts."""
+        causes = t.causes_at(now, made, versions)
         self.totals.lost += 1
         self.members.lost[t.client] += 1
         if reason in ("stale", "not-finite"):
@@ -202,8 +194,9 @@ class Books:
         if entry is not None and self.emit:
             self.emit(entry)
 
-    def cancelled(self, t: Ticket, now: int, causes: Mapping[str, int]) -> None:
+    def cancelled(self, t: Ticket, now: int, made: Made, versions: Mapping[str, int]) -> None:
         """A task was stopped by the method; its compute is charged."""
+        causes = t.causes_at(now, made, versions)
         self.totals.cancelled += 1
         entry = self._end(t, now, "cancelled", "", causes, sum(causes.values()), {}, None, None)
         if entry is not None and self.emit:
@@ -223,10 +216,8 @@ class Books:
                 self.emit(entry._replace(buffer=now - entry.ended))
         self.waiting = keep
 
-    def close(
-        self, now: int, flying: Mapping[int, Ticket], versions: Mapping[str, int], made: Mapping[str, Sequence[int]]
-    ) -> None:
-        """The run ends: hand out what still waits in the buffer or flies. `made` is when each track's versions were."""
+    def close(self, now: int, flying: Mapping[int, Ticket], versions: Mapping[str, int], made: Made) -> None:
+        """The run ends: hand out what still waits in the buffer or flies."""
         if self.emit is None:
             return
         for entry in self.waiting:
@@ -250,6 +241,9 @@ class Books:
                     tuple(t.base),
                 )
             )
+
+    def settle(self) -> None:
+        """Everything told so far is in the sums: always so, but where a subclass puts it off."""
 
     def _end(
         self,
@@ -319,9 +313,8 @@ class Books:
                 members.dispatched[c], members.used[c], members.lost[c],
                 members.staleness_sum[c], members.staleness_max[c],
             ) = row  # fmt: skip
-        self._tally.clear()
-        self._histogram = Counter({(device, tau): n for device, tau, n in saved["histogram"]})
-        self._by_cause = {(device, cause): Counter(parts) for device, cause, parts in saved["by_cause"]}
+        self.histogram = Counter({(device, tau): n for device, tau, n in saved["histogram"]})
+        self.by_cause = {(device, cause): Counter(parts) for device, cause, parts in saved["by_cause"]}
         self.by_track = Counter({(track, tau): n for track, tau, n in saved["by_track"]})
         self.waiting, self.broken = list(saved["waiting"]), list(saved["broken"])
 

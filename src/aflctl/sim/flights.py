@@ -23,7 +23,7 @@ _ONE = {""}
 
 
 def packed(at: int, kind: int, task: int, client: int) -> int:
-    """An event as one integer, which sorts by (at, kind, task); a heap of integers is three times as fast as of tuples."""
+    """An event as one integer that sorts by (at, kind, task); a heap of them is three times as fast as of tuples."""
     return (((at << 2 | kind) << 32 | task) << 32) | client
 
 
@@ -114,6 +114,12 @@ class Ticket:
             lo = hi
         parts[self.trip.segments[-1][0]] += version - lo
         return parts
+
+    def causes_at(self, now: int, made: Mapping[str, Sequence[int]], versions: Mapping[str, int]) -> dict[str, int]:
+        """The same at its end, on the track that leads."""
+        lead = self.lead
+        assert lead is not None
+        return self.causes(made[lead], lead, versions[lead], now)
 
 
 class Flying(Mapping[int, Flight]):

@@ -216,8 +216,8 @@ class Loop:
             self.trainer.discard(ticket.id)
         if self.chance.selection is not None:
             self.chance.observe(update)
-        causes = self._causes(ticket, staleness, step.tracks)
-        self.books.arrived(ticket, self.now, causes, update.stats, step, staleness)
+        self._lead(ticket, staleness, step.tracks)
+        self.books.arrived(ticket, self.now, self.made, self.versions, update.stats, step, staleness)
         self._tail(step, ARRIVE, ticket)
 
     def _spoil(self) -> None:
@@ -237,16 +237,17 @@ class Loop:
         if self._loses:
             step = self._checked(self.alg.lost(self.state, lost, self._fleet("lost", ticket.client)), "lost")
         self.chance.observe(lost)
-        self.books.lost(ticket, self.now, self._causes(ticket, staleness, None), reason)
+        self._lead(ticket, staleness, None)
+        self.books.lost(ticket, self.now, self.made, self.versions, reason)
         self._tail(step, LOST, ticket)
 
-    def _causes(self, ticket: Ticket, staleness: dict[str, int], tracks: tuple[str, ...] | None) -> dict[str, int]:
+    @staticmethod
+    def _lead(ticket: Ticket, staleness: dict[str, int], tracks: tuple[str, ...] | None) -> None:
+        """Which track's staleness counts."""
         if tracks is None and len(staleness) == 1:
-            (lead,) = staleness
+            (ticket.lead,) = staleness
         else:
-            lead = max(tracks or staleness, key=staleness.__getitem__)
-        ticket.lead = lead
-        return ticket.causes(self.made[lead], lead, self.versions[lead], self.now)
+            ticket.lead = max(tracks or staleness, key=staleness.__getitem__)
 
     # ---- the one tail ----
     def _tail(self, step: Step[Any], kind: int, ticket: Ticket | None = None) -> None:
@@ -281,7 +282,8 @@ class Loop:
             if wanted[client] == "cancel":
                 del self.tickets[client]
                 self.trainer.discard(ticket.id)
-                self.books.cancelled(ticket, self.now, self._causes(ticket, ticket.staleness(self.versions), None))
+                self._lead(ticket, ticket.staleness(self.versions), None)
+                self.books.cancelled(ticket, self.now, self.made, self.versions)
             elif wanted[client] == "epoch":
                 self._shorten(ticket)
             else:

@@ -348,6 +348,34 @@ class World:
             (download + upload + offline) * device.idle_w / NS,
         )
 
+    def energies(self, clients: NDArray[np.int64], *spent: NDArray[np.int64]) -> tuple[NDArray[np.float64], ...]:
+        """`energy_of` elementwise, to the same bits."""
+        import numpy as np
+
+        download, compute, offline, upload = spent
+        device, arrays = self.arrays.device[clients], self.arrays
+        train, idle, radio = np.array([(d.train_w, d.idle_w, d.radio_w) for d in self.devices])[device].T
+        down_w, up_w, link = radio.copy(), radio.copy(), arrays.link[clients]
+        for i, of in enumerate(self.links):
+            mine = np.flatnonzero(link == i)
+            if of.radio_down_w is not None:
+                rate = _mbps_of(arrays.ns_per_byte_down[clients[mine]])
+                down_w[mine] = of.radio_down_w[0] + of.radio_down_w[1] * rate
+            if of.radio_up_w is not None:
+                rate = _mbps_of(arrays.ns_per_byte_up[clients[mine]])
+                up_w[mine] = of.radio_up_w[0] + of.radio_up_w[1] * rate
+        return (
+            compute * train / NS,
+            (download * down_w + upload * up_w) / NS,
+            (download + upload + offline) * idle / NS,
+        )
+
+
+def _mbps_of(ns_per_byte: NDArray[np.float64]) -> NDArray[np.float64]:
+    import numpy as np
+
+    return np.divide(8e3, ns_per_byte, out=np.zeros_like(ns_per_byte), where=ns_per_byte != 0)
+
 
 def _mbps(ns_per_byte: float) -> float:
     return 8e3 / ns_per_byte if ns_per_byte else 0.0
