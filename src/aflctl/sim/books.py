@@ -23,7 +23,6 @@ class Digest(Protocol):
     """Where the schedule is summed up, as packed integers."""
 
     def ints(self, *values: int | None) -> object: ...
-    def packed(self, data: bytes) -> object: ...
 
 
 Made = Mapping[str, Sequence[int]]

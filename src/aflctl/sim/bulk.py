@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from math import fsum
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from aflctl.sim.books import CODES, Books, Made
+from aflctl.sim.books import CODES, Books, Digest, Made
 from aflctl.sim.flights import CAUSES, PHASES, Ticket
 
 if TYPE_CHECKING:
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from aflctl.api import Step
+    from aflctl.sim.world import World
 
 _WIDTH = 10
 _ROWS = 8192
@@ -31,6 +32,12 @@ class Ended(NamedTuple):
     spent: list[NDArray[np.int64]]
 
 
+class BlockDigest(Digest, Protocol):
+    """Takes many integers at once."""
+
+    def packed(self, data: bytes) -> object: ...
+
+
 class BulkBooks(Books):
     """The very sums of `Books`. Between two calls of `settle` only the counts of tasks and bytes are up to date.
 
@@ -39,9 +46,9 @@ class BulkBooks(Books):
     that were paused, lost, cut short or belong to named tracks are looked at one by one.
     """
 
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
-        assert self.emit is None, "rows need the books of single tasks"
+    def __init__(self, world: World, digest: BlockDigest) -> None:
+        super().__init__(world, digest)
+        self._digest = digest
         self._rows: list[int] = []
         self._times: list[int] = []  # sent, end of the download, end of the computation of each task that ended
         self._odd: list[tuple[int, tuple[int, ...], tuple[int, ...]]] = []  # (number, spent, parts) of the others
@@ -122,7 +129,7 @@ class BulkBooks(Books):
             block = self._block(rows[which])
             rows[which, 9] = block.parts[CAUSES.index("compute")]
             self._add(block)
-        self.digest.packed(rows.tobytes())
+        self._digest.packed(rows.tobytes())
         self._rows.clear()
         self._times.clear()
         self._odd.clear()
