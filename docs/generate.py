@@ -78,7 +78,10 @@ CATALOGUES = {
         "Algorithms",
         """\
 What each method does, as an equation; what the formulas rest on (*evidence*); and where they differ from their source
-(*deviations*). `UNVERIFIED` means that neither the paper nor the authors' code was at hand.
+(*deviations*).
+
+Evidence is *read* where we had the paper or its authors' code; *secondary* means other people's code, *abstract* and
+*memory* what they say. `UNVERIFIED`: neither the paper nor the authors' code was at hand.
 
 `x` or `w` is the global model, `D_i` the update of client i (its model minus the one it received), `tau` the staleness,
 `n_i` a client's samples, `eta` the local learning rate.
@@ -288,21 +291,25 @@ def catalogue(kind: str, title: str, intro: str) -> Iterator[str]:
     yield ""
     yield intro
     classes = {e.name: registry.load(kind, f"aflctl/{e.name}") for e in entries}
-    yield from table(
-        ("name", "in one sentence"),
-        ((f"[`{e.name}`](#{e.name})", plain(e.summary)) for e in entries),
-    )
+    evidence = {name: str(getattr(cls, "evidence", "") or "") for name, cls in classes.items()}
+    rows = [[f"[`{e.name}`](#{e.name})", plain(e.summary), _kind_of_evidence(evidence[e.name])] for e in entries]
+    columns = 3 if all(evidence.values()) else 2
+    yield from table(("name", "in one sentence", "evidence")[:columns], (row[:columns] for row in rows))
     for entry in entries:
         cls = classes[entry.name]
         yield ""
         yield f"## {entry.name}"
         yield from docstring(cls.__doc__ or "")
-        evidence = str(getattr(cls, "evidence", "") or "")
-        if evidence:
+        if evidence[entry.name]:
             yield ""
-            yield f"**Evidence:** {plain(evidence)}"
+            yield f"**Evidence:** {plain(evidence[entry.name])}"
         fields = parameters(cls) if hasattr(cls, "model_fields") else []
         yield from parameter_table(fields, fields)
+
+
+def _kind_of_evidence(text: str) -> str:
+    """Its first words: 'official code read', 'UNVERIFIED'."""
+    return plain(re.split(r"[:;,(]", text)[0].strip())
 
 
 # ---- profiles ----
