@@ -14,6 +14,8 @@ import pytest
 from aflctl.errors import UserError
 from aflctl.report.columns import Measured, parse
 from aflctl.report.comparison import Comparison, compare
+from aflctl.report.reading import Facts
+from aflctl.runs.load import Run
 from aflctl.runs.rundir import all_runs
 
 Fabricate = Callable[..., Path]
@@ -135,3 +137,25 @@ def test_the_formats(root: Path) -> None:
     with pytest.raises(UserError, match="unknown format 'tabel'") as caught:
         result.render("tabel")
     assert "did you mean 'table'" in str(caught.value.hint)
+
+
+def test_clients_with_models_of_their_own(tmp_path: Path, fabricate: Fabricate) -> None:
+    """Their accuracy is judged too, and drawn: 0.4, 0.76, 0.8, ...: 95 % of 0.8 is there at the second evaluation."""
+    from aflctl.report import figures
+
+    runs = pair(tmp_path, fabricate, seeds=2)
+    for run in runs:
+        first, *rows = (run / "metrics.csv").read_text().splitlines()
+        own = [0.4, 0.76, *[0.8] * len(rows)]
+        told = [f"{first},personal_accuracy", *(f"{row},{value}" for row, value in zip(rows, own))]
+        (run / "metrics.csv").write_text("\n".join(told) + "\n")
+        summary = json.loads((run / "summary.json").read_text())
+        summary["final"]["personal_accuracy"] = 0.8
+        (run / "summary.json").write_text(json.dumps(summary))
+        moment = float(rows[1].split(",")[first.split(",").index("virtual_s")])
+        assert Facts(Run(run), False).convergence(0.95, "personal_accuracy") == moment
+    result = compare(runs, baseline="fedavg")
+    assert [d.column.text for d in result.differences][:2] == ["personal.mean", "acc.final"]
+    assert [c.text for c in parse("personal.converge:0.9", result.groups)] == ["personal.converge:0.9"]
+    assert figures.tradeoff(result.groups).axes[0].get_ylabel() == "mean personal accuracy (%)"
+    assert Facts(Run(runs[0]), False).convergence(0.95, "no_such_metric") is None

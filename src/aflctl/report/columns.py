@@ -4,7 +4,7 @@
     auc:time auc:updates auc:bytes auc:joules              mean accuracy over a common budget (area under the curve)
     time_to:0.8 updates_to:0.8 bytes_to:0.8 joules_to:0.8  what it takes to a target, censored where it is not reached
     reached:0.8                                            share of the runs that come there
-    converge:0.95                                          virtual seconds to this share of the run's own best accuracy
+    converge:0.95 personal.converge:0.95                   virtual seconds to this share of the run's own best accuracy
     staleness.mean totals.lost ...                         any number in summary.json, by its dotted path
     traffic energy                                         bytes of both directions; joules of the clients
     =local.lr  =*                                          a value of the configuration; all that differ
@@ -96,9 +96,10 @@ def parse(text: str, groups: Sequence[Group]) -> list[Column]:
     if name == "reached":
         target = _share(argument, text)
         return [Column(text, f"reached {_percent(target)}", "share", "higher", target=target)]
-    if name == "converge":
-        target = _share(argument or "0.95", text)
-        return [Column(text, f"time to {_percent(target)} of best", "s", "lower", path=("converge", str(target)))]
+    if name in ("converge", "personal.converge"):
+        target, metric = _share(argument or "0.95", text), "accuracy" if name == "converge" else "personal_accuracy"
+        title = f"time to {_percent(target)} of best" + (" personal" if name != "converge" else "")
+        return [Column(text, title, "s", "lower", path=("converge", str(target), metric))]
     if name == "auc" and (argument or "time") in AXES:
         axis = argument or "time"
         return [Column(text, f"mean % over {_SPENT[axis][0]}", "share", "higher", axis)]
@@ -160,8 +161,8 @@ def read(column: Column) -> Callable[[Facts], float | None]:
     if column.path[0] == "traffic":
         return lambda fact: fact.spent("bytes")
     if column.path[0] == "converge":
-        share = float(column.path[1])
-        return lambda fact: fact.convergence(share)
+        share, metric = float(column.path[1]), column.path[2]
+        return lambda fact: fact.convergence(share, metric)
     return lambda fact: fact.number(*column.path)
 
 

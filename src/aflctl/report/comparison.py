@@ -80,7 +80,8 @@ def compare(
     targets     accuracies in (0, 1]; without one the highest that every run reached, else half of them
     baseline    a label, or a value that several groups share: paired differences against it on common seeds;
                 `auto` is FedAvg, else FedAsync, else the group that was named first
-    on          columns that get a verdict; by default final accuracy and the time to the targets
+    on          columns that get a verdict; by default final accuracy (where clients have models of their own, theirs
+                too) and the time to the targets
     columns     what to show, see `report.columns`; a word may hold several, separated by commas
     sort        a column, best first; `-column` turns the order round
     filters     `key=value` keeps runs by their configuration, `acc.final>0.8` hides groups from the table
@@ -161,8 +162,7 @@ def _table(columns: Sequence[Column], groups: Sequence[Group]) -> dict[str, dict
 
 def _default_columns(targets: Sequence[float], groups: Sequence[Group]) -> list[Column]:
     words = [text.format(f"{t:g}") for text in DEFAULTS for t in (targets if "{" in text else [0.0])]
-    has_personal = any(f.number("final", "personal_accuracy") is not None for g in groups for f in g.members)
-    words[2:2] = ["personal.mean"] if has_personal else []
+    words[2:2] = ["personal.mean"] if any(f.is_personal for g in groups for f in g.members) else []
     if not any(f.number("final", "accuracy") is not None for g in groups for f in g.members):
         words[:2] = ["loss.final"]
     return [c for word in words for c in parse(word, groups)]
@@ -170,7 +170,8 @@ def _default_columns(targets: Sequence[float], groups: Sequence[Group]) -> list[
 
 def _default_judged(targets: Sequence[float], groups: Sequence[Group]) -> list[Column]:
     scored = any(f.number("final", "accuracy") is not None for g in groups for f in g.members)
-    words = ["acc.final" if scored else "loss.final", *(f"time_to:{t:g}" for t in targets)]
+    own = ["personal.mean"] if all(f.is_personal for g in groups for f in g.members) else []
+    words = [*own, "acc.final" if scored else "loss.final", *(f"time_to:{t:g}" for t in targets)]
     return [c for word in words for c in parse(word, groups)]
 
 

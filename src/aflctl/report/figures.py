@@ -45,9 +45,13 @@ def traffic(groups: Sequence[Group]) -> Figure:
 
 
 def tradeoff(groups: Sequence[Group]) -> Figure:
-    """Final accuracy against the time to 95 % of a run's best, in units of the slowest method's."""
-    speed = measure(parse("converge:0.95", groups)[0], groups)
-    score = measure(parse("acc.final", groups)[0], groups)
+    """Final accuracy against the time to 95 % of a run's best, in units of the slowest method's.
+
+    Where all clients have models of their own, both are of their accuracy on their own samples.
+    """
+    own = all(f.is_personal for g in groups for f in g.members)
+    speed = measure(parse("personal.converge:0.95" if own else "converge:0.95", groups)[0], groups)
+    score = measure(parse("personal.mean" if own else "acc.final", groups)[0], groups)
     figure, (axes,) = _wide(groups)
     slowest = max((m.mean for m in speed if m.mean is not None), default=0.0)
     looks = _looks(groups)
@@ -63,7 +67,8 @@ def tradeoff(groups: Sequence[Group]) -> Figure:
             [place[0]], [place[1]], look.marker, color=look.colour, markersize=9 if look.marker == "*" else 7,
             markeredgecolor="white", markeredgewidth=0.8, label=_legible(g.label), zorder=3,
         )  # fmt: skip
-    drawing.say(axes, "", "time to 95 % of own best accuracy (slowest method = 1)", "final accuracy (%)")
+    what = "mean personal accuracy (%)" if own else "final accuracy (%)"
+    drawing.say(axes, "", "time to 95 % of own best accuracy (slowest method = 1)", what)
     axes.set_xlim(left=0)
     axes.set_ylim(top=min(100.5, axes.get_ylim()[1]))
     axes.grid(axis="x", color=PALE, linewidth=0.6)

@@ -96,6 +96,11 @@ def _table(
     return f'<div class="scroll"><table{kind}>{named}<thead><tr>{top}</tr></thead>\n<tbody>{body}</tbody></table></div>'
 
 
+def _said(text: str) -> str:
+    """A sentence, escaped; a percent sign stays on the line of its number."""
+    return escape(text).replace(" %", "\u00a0%")
+
+
 def _section(title: str, *parts: str) -> str:
     return "\n".join([f"<section><h2>{escape(title)}</h2>", *(p for p in parts if p), "</section>"])
 
@@ -147,8 +152,8 @@ def _conclusion(comparison: Comparison) -> str:
     found = comparison.differences
     parts = []
     if found:
-        parts += [f'<p class="lead">{escape(text)}</p>' for text in summaries(comparison)]
-        items = "".join(f'<li class="{_KIND.get(d.verdict, "other")}">{escape(sentence(d))}</li>' for d in found)
+        parts += [f'<p class="lead">{_said(text)}</p>' for text in summaries(comparison)]
+        items = "".join(f'<li class="{_KIND.get(d.verdict, "other")}">{_said(sentence(d))}</li>' for d in found)
         words = f'<ul class="verdicts">{items}</ul>'
         many = len(found) > MOST_SENTENCES
         parts.append(_folded(f"All {len(found)} comparisons in words", words) if many else words)
@@ -158,7 +163,7 @@ def _conclusion(comparison: Comparison) -> str:
     else:
         parts.append('<p class="lead">No baseline was named, so no verdict is given.</p>')
     if comparison.pareto is not None:
-        lines = "".join(f"<li>{escape(line)}</li>" for line in front_lines(comparison.pareto))
+        lines = "".join(f"<li>{_said(line)}</li>" for line in front_lines(comparison.pareto))
         parts.append(f"<h3>{escape(front_title(comparison.pareto))}</h3><ul>{lines}</ul>")
     parts.append(_warning("Not all of this may be comparable", comparison.doubts))
     parts.append(_warning("Left out", [f"{name} {reason}" for name, reason in comparison.skipped]))

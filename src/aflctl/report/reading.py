@@ -128,8 +128,17 @@ class Facts:
     def _rows(self) -> list[dict[str, Any]]:
         return list(self.run.columns("metrics").records())
 
-    def convergence(self, share: float) -> float | None:
-        """Virtual seconds until the accuracy first was this share of the run's own best."""
-        best = self.number("best", "accuracy")
-        hit = None if best is None else reached(self.run.columns("metrics"), share * best)
+    def convergence(self, share: float, metric: str = "accuracy") -> float | None:
+        """Virtual seconds until the metric first was this share of the run's own best."""
+        metrics = self.run.columns("metrics")
+        if metric == "accuracy":
+            best = self.number("best", "accuracy")
+        else:
+            best = max((v for v in metrics[metric] if v is not None), default=None) if metric in metrics else None
+        hit = None if best is None else reached(metrics, share * best, metric)
         return None if hit is None else spent(hit, "time")
+
+    @property
+    def is_personal(self) -> bool:
+        """Whether clients were tested with models of their own."""
+        return self.number("final", "personal_accuracy") is not None
