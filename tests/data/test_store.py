@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -75,3 +77,14 @@ def test_the_catalog_is_well_formed() -> None:
             assert all(url.startswith(("http://", "https://")) for url in file.urls)
             assert len(file.md5) in (0, 32)
             assert len(file.sha256) in (0, 64)
+
+
+def test_every_file_that_is_fetched_has_a_checksum_but_those_that_security_md_names() -> None:
+    bare = {key for key, listing in catalog().items() for f in listing.files if f.urls and not (f.md5 or f.sha256)}
+    told = (Path(__file__).parents[2] / "SECURITY.md").read_text("utf-8")
+    assert bare == {"shakespeare", "tiny-imagenet", "uci-har"}
+    assert "`shakespeare`, `tiny-imagenet` and `uci-har` publish neither" in told
+
+
+def test_archives_with_an_address_have_a_bound() -> None:
+    assert all(0 < f.max_bytes <= 2_000_000_000 for c in catalog().values() for f in c.files if f.provides)
