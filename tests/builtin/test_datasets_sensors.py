@@ -391,6 +391,12 @@ def test_crema_d_without_a_decoder_says_what_to_install(tmp_path: Path, monkeypa
     assert "pip install 'aflctl[video]'" in (caught.value.hint or "")
 
 
+def test_crema_d_with_an_empty_folder_says_so(tmp_path: Path) -> None:
+    (raw(tmp_path, "crema-d") / "AudioWAV").mkdir()
+    with pytest.raises(EnvironmentProblem, match=r"AudioWAV holds no \.wav file"):
+        CremaD().prepare(tmp_path, download=False)
+
+
 def test_crema_d_without_sound_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(DataMissing) as caught:
         CremaD().prepare(tmp_path, download=False)

@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch.func import functional_call, grad, stack_module_state, vmap
 
-from aflctl.api import DataSpec, Modality, Model
+from aflctl.api import DataSpec, Fusion, Modality, Model
+from aflctl.builtin.fusions.late_sum import LateSum
 from aflctl.builtin.models.afl_cnn import AflCnn
 from aflctl.builtin.models.char_lstm import CharLstm
 from aflctl.builtin.models.cnn import Cnn
@@ -24,6 +25,7 @@ from aflctl.builtin.models.resnet_small import ResnetSmall
 from aflctl.builtin.models.sensor_cnn import SensorCnn
 from aflctl.builtin.models.textcnn import Textcnn
 from aflctl.builtin.models.transformer import Transformer
+from aflctl.builtin.models.two_stream_resnet18 import TwoStreamResnet18
 from aflctl.errors import UserError
 from aflctl.train.task import FlatTask
 
@@ -106,6 +108,33 @@ def test_batch_norm_takes_the_place_of_group_norm(model: Model, spec: DataSpec, 
     assert any(isinstance(part, kind) for part in module.modules())
     assert not any(isinstance(part, torch.nn.GroupNorm) for part in module.modules())
     assert size(model, spec) == size(model.model_copy(update={"norm": "group"}), spec)
+
+
+def clips(side: int) -> DataSpec:
+    return DataSpec((Modality("audio", (1, 257, 299), "audio"), Modality("video", (9, side, side), "image")), 6)
+
+
+@pytest.mark.parametrize(("fusion", "expected"), [(None, 22_352_902), (LateSum(), 22_352_908)])  # DATASETS.md 3.12
+def test_two_streams_have_afl_lib_s_parameters(fusion: Fusion | None, expected: int) -> None:
+    module = TwoStreamResnet18(norm="batch").build(clips(224), fusion)
+    assert sum(p.numel() for p in module.parameters()) == expected
+
+
+def test_two_streams_average_frames_and_leave_out_what_is_absent() -> None:
+    module = TwoStreamResnet18().build(clips(32)).eval()
+    sound, video = torch.rand(2, 1, 257, 299), torch.rand(2, 9, 32, 32)
+    turned = video.view(2, 3, 3, 32, 32).flip(1).reshape(2, 9, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(module((sound, video)), module((sound, turned)), atol=1e-4, rtol=1e-4)
+        deaf = torch.tensor([[0.0, 1.0], [0.0, 1.0]])
+        assert torch.equal(module((sound, video), deaf), module((torch.zeros_like(sound), video), deaf))
+
+
+def test_two_streams_refuse_one_input_and_other_kinds() -> None:
+    with pytest.raises(UserError, match="reads several inputs"):
+        TwoStreamResnet18().build(image(3, 32))
+    with pytest.raises(UserError, match="cannot read vector input"):
+        TwoStreamResnet18().build(DataSpec((Modality("a", (3,)), Modality("b", (4,))), 2))
 
 
 @pytest.mark.parametrize("model", IMAGE_MODELS, ids=repr)

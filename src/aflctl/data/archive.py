@@ -147,7 +147,11 @@ def _members(archive: Path) -> Iterator[Iterator[tuple[str, bool, IO[bytes]]]]:
         with zipfile.ZipFile(archive) as opened:
             yield _zip(opened)
     else:
-        with tarfile.open(archive, "r:*") as opened_tar:
+        try:
+            opened_tar = tarfile.open(archive, "r:*")  # noqa: SIM115 - closed below
+        except tarfile.ReadError as error:
+            raise tarfile.ReadError("neither a zip nor a tar file, or its beginning is lost") from error
+        with opened_tar:
             yield _tar(opened_tar)
 
 

@@ -202,6 +202,8 @@ class FileDataset(Dataset):
         archives = " or ".join(f.name for f in listing.bringing(*names))
         lacking = f"; missing: {files}" + (f" (in {archives})" if archives else "") if missing else ""
         also = f", nor are its files in {looked}" if looked else ""
+        if not missing and self.stored_at(cache).is_file():
+            also += "; the converted file there was made by another version"
         if listing.fetchable:
             hint = f"run: {self.command()}; where that cannot download, {self.by_hand(cache)} first"
         else:

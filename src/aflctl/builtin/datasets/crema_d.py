@@ -95,6 +95,8 @@ class CremaD(FileDataset):
             return names, lambda name: rows[name][None]
         form, place = (log_mel if self.audio == "log-mel" else spectrogram), Path(folder)
         clips = sorted(path.stem for path in place.glob("*.wav"))
+        if not clips:
+            raise ValueError(f"{place} holds no .wav file")
         return clips, lambda name: form(read_wav(place / f"{name}.wav"))[None]
 
     def spec(self, stored: Stored) -> DataSpec:
