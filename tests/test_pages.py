@@ -6,6 +6,7 @@ import importlib.util
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -234,4 +235,23 @@ def test_ci_installs_tests_and_builds_as_the_readme_says() -> None:
     script = (ROOT / ".ci" / "run").read_text()
     assert "pip install --quiet '.[test,docs]'" in script
     assert "\npython -m pytest" in script
-    assert re.search(r"mkdocs\" build .*--strict", script)
+    assert re.search(r"mkdocs\" build --strict", script)
+    assert "--quiet" not in script[script.index("mkdocs\"") :].splitlines()[0]  # warnings would not even be counted
+
+
+def test_a_broken_link_breaks_the_site(tmp_path: Path) -> None:
+    pytest.importorskip("mkdocs")
+    shutil.copytree(ROOT / "docs", tmp_path / "docs")
+    shutil.copy(ROOT / "mkdocs.yml", tmp_path)
+    build = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")]
+    done = subprocess.run(build, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for page, right, wrong in (
+        ("index.md", "(tutorials/first-run.md)", "(tutorials/first-rum.md)"),
+        ("reference/profiles.md", "(#source-1)", "(#source-9999)"),
+    ):
+        (tmp_path / "docs" / page).write_text((ROOT / "docs" / page).read_text().replace(right, wrong, 1))
+    done = subprocess.run(build, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "'tutorials/first-rum.md', but the target is not found" in done.stderr
+    assert "'#source-9999', but there is no such anchor" in done.stderr
