@@ -20,7 +20,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 
@@ -53,6 +54,13 @@ class Stalled(RunFailed):
 
 class HookFailed(RunFailed):
     """A plug-in's hook raised or returned something that breaks the API's rules."""
+
+    @classmethod
+    def of(cls, who: str, error: BaseException) -> HookFailed:
+        """`who` raised `error`."""
+        text = str(error)
+        what = f"{type(error).__name__}: {text}" if text else type(error).__name__
+        return cls(f"{who} raised {what}", hint="set AFLCTL_TRACEBACK=1 to see where")
 
 
 class InvariantBroken(RunFailed):
@@ -130,6 +138,20 @@ class Interrupted(AflctlError):
     """Stopped by the user; the run can be continued."""
 
     exit_code = 130
+
+
+@contextmanager
+def blaming(who: str) -> Iterator[None]:
+    """Whatever a plug-in raises inside becomes a HookFailed that names it, even a call of `sys.exit`.
+
+    Ctrl-C and errors that are meant for the user pass as they are.
+    """
+    try:
+        yield
+    except (AflctlError, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        raise HookFailed.of(who, error) from error
 
 
 def suggest(name: str, known: Iterable[str]) -> str:

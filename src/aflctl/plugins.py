@@ -324,7 +324,9 @@ def _guarded(title: str, hint: str) -> Iterator[None]:
     try:
         with contextlib.redirect_stdout(sys.stderr):
             yield
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
         raise errors.PluginBroken(f"{title} does not load: {what}", hint=hint, where=_place(error)) from error
 

@@ -82,6 +82,22 @@ def test_asked_to_stop_it_saves_its_state(zygote: Zygote, whole: Any, tmp_path: 
     assert not (folder / "exit.json").exists(), "a run that is done has no exit record"
 
 
+@pytest.mark.parametrize("fault", ["load", "build", "report"])
+def test_sigterm_where_nothing_is_trained_gives_the_lock_back(
+    zygote: Zygote, whole: Any, tmp_path: Path, fault: str
+) -> None:
+    settings = config()
+    answer = zygote.run(settings, tmp_path, (fault, 1))
+    assert answer["code"] == 130, answer
+    assert "stopped at once" in answer["error"]
+    assert not list(tmp_path.glob("*/lock"))
+    ended = [json.loads(file.read_text())["exit_code"] for file in tmp_path.glob("*-*/exit.json")]
+    assert ended == ([] if fault == "load" else [130]), "before its directory is made, a run leaves nothing"
+    again = zygote.run(settings, tmp_path)
+    assert ("continuing" in again["note"]) == (fault == "report")
+    assert digests(again) == digests(whole(settings))
+
+
 def test_a_second_ctrl_c_stops_at_once(zygote: Zygote, whole: Any, tmp_path: Path) -> None:
     settings = config()
     answer = zygote.run(settings, tmp_path, ("twice", 12))

@@ -11,6 +11,7 @@ Faults, each at the n-th occasion:
     torn      SIGKILL after a rename whose file lost its second half, as after a power loss
     timer     the kernel kills n milliseconds after the run began to train
     term, int SIGTERM, SIGINT between two events      eval    SIGTERM during an evaluation
+    load, build, report   SIGTERM while the data are opened, the parts are wired, the pages are written
     twice     two SIGINT: the run stops at once       held    sleeps at an event until it is killed
     full      from the n-th write on, the disk is full; a write is an open, a write, a flush, a rename
     once      only the n-th write finds it full       short   half of the n-th write is written, then it is full
@@ -202,6 +203,12 @@ def _plant(kind: str, n: int) -> None:
         at(Loop, "step", send(signal.SIGINT))
     elif kind == "eval":
         at(examiner, "evaluate", send(signal.SIGTERM))
+    elif kind in ("load", "build", "report"):
+        import aflctl.report
+        from aflctl.engine import build
+
+        places = {"load": (build, "federate"), "build": (build, "build"), "report": (aflctl.report, "write_all")}
+        at(*places[kind], send(signal.SIGTERM))
     elif kind == "held":
         at(Loop, "step", wait)
     elif kind == "twice":

@@ -204,7 +204,8 @@ def test_finish_must_return_what_uploads_declares() -> None:
     class Forgets(FedAsync):
         uploads = ("w", "h")
 
-    with pytest.raises(HookFailed, match=r"Forgets\.finish returned \['delta'\], but `uploads` declares \['h', 'w'\]"):
+    told = r"Forgets\.finish for client 0 returned \['delta'\], but `uploads` declares \['h', 'w'\]"
+    with pytest.raises(HookFailed, match=told):
         federation(Forgets(), FakeWorld({0: 1}, 1), [[[4.0]]]).play(1)
 
 

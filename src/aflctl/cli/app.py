@@ -16,6 +16,7 @@ import typer
 from aflctl import __version__, errors
 from aflctl.cli import compare, config, console, data, plan, plugin, report, run, show, verify
 from aflctl.cli import list as listing
+from aflctl.runs.signals import terminable
 
 EPILOG = (
     "Exit codes: 0 done; 1 the work failed; 2 the user's mistake; 3 the environment (a plug-in, data, the disk); "
@@ -65,7 +66,8 @@ app.add_typer(plugin.app, name="plugin")
 def main(args: Sequence[str] | None = None) -> None:
     """The console script: runs one command and exits with its code."""
     words = list(sys.argv[1:] if args is None else args)
-    code = execute(words)
+    with terminable():
+        code = execute(words)
     console.finish()
     sys.exit(code)
 

@@ -223,7 +223,9 @@ def _instantiate(
     except ValidationError as error:
         found += check.problems(error, cls, params, keys, given.origins, title)
         return None
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a plug-in may even call sys.exit
         raise errors.PluginBroken(
             f"{plugins.word(kind)} {name!r} cannot be made from its parameters: {type(error).__name__}: {error}"
         ) from error

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,15 +17,14 @@ from aflctl.errors import AflctlError, Interrupted
 from aflctl.plan import Plan, config_digest, resolve
 from aflctl.runs import provenance
 from aflctl.runs.atomic import disk
-from aflctl.runs.rundir import RunDir, read_json
+from aflctl.runs.rundir import RunDir, read_json, runs_root
+from aflctl.runs.signals import terminable
 
 if TYPE_CHECKING:
     from aflctl.engine.build import Experiment
     from aflctl.engine.drive import Progress
     from aflctl.engine.opened import Opened
     from aflctl.engine.tracking import Trackers
-
-RUNS_DIR = "runs"
 
 
 @dataclass(frozen=True)
@@ -35,11 +35,6 @@ class RunResult:
     summary: Mapping[str, Any]
     fresh: bool
     note: str = ""
-
-
-def runs_root(runs_dir: str | Path | None = None) -> Path:
-    """Explicit folder, else AFLCTL_RUNS_DIR, else ./runs."""
-    return Path(runs_dir or os.environ.get("AFLCTL_RUNS_DIR") or RUNS_DIR)
 
 
 def run(
@@ -71,21 +66,31 @@ def run_loaded(
 ) -> RunResult:
     """As `run`, of a configuration that is loaded already; `opened` keeps datasets open from run to run."""
     plan = resolve(loaded)
-    import torch
-
     from aflctl.train.allocator import keep_freed_memory
 
     keep_freed_memory()
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     try:
-        return _run(loaded, plan, runs_root(runs_dir), rerun, progress, begun, opened)
+        with terminable(), _surroundings():
+            return _run(loaded, plan, runs_root(runs_dir), rerun, progress, begun, opened)
     except KeyboardInterrupt:
         raise Interrupted(
             "stopped at once", hint="the same command continues this run from its last checkpoint"
         ) from None
+
+
+@contextmanager
+def _surroundings() -> Iterator[None]:
+    """One thread, since their number changes the last bits of an operation; the working folder is that of before."""
+    import torch
+
+    threads, folder = torch.get_num_threads(), os.path.realpath(".")
+    torch.set_num_threads(1)
+    try:
+        yield
     finally:
         torch.set_num_threads(threads)
+        if os.path.realpath(".") != folder:  # a plug-in went elsewhere
+            os.chdir(folder)
 
 
 def _run(
@@ -112,16 +117,17 @@ def _run(
     prints = fingerprints(plan, data, luggage.fleet)
     identity = provenance.identity(*prints.values())
     prints["trunk"] = config_digest(plan.config, "stop")
-    with RunDir.open(root, plan.label, identity, rerun=rerun) as rundir:
+    with RunDir.open(root.absolute(), plan.label, identity, rerun=rerun) as rundir:
+        shown = root / rundir.name
         if rundir.finished:
             summary = read_json(rundir.file("summary.json")) or {}
-            return RunResult(rundir.path, summary, False, "finished before: nothing was run (--rerun runs it again)")
+            return RunResult(shown, summary, False, "finished before: nothing was run (--rerun runs it again)")
         note, saved = "", None
         if rundir.interrupted:
             saved, note = _left(plan, rundir)
             if saved is None:
                 rundir.clear()
-        elif not rerun and (found := shorter(root, rundir.path, prints, plan, types_of(plan))) is not None:
+        elif not rerun and (found := shorter(rundir.path, prints, plan, types_of(plan))) is not None:
             saved, note = found
         with disk(rundir.path):
             rundir.file("exit.json").unlink(missing_ok=True)
@@ -129,10 +135,10 @@ def _run(
         luggage.unpack(rundir.path)
         rundir.log(f"{provenance.now()}  begun by aflctl {__version__}" + (f"; {note}" if note else ""))
         if begun is not None:
-            begun(rundir.path, note)
+            begun(shown, note)
         loaded_s = time.perf_counter() - started
         _execute(loaded, plan, data, rundir, prints, identity, progress, loaded_s, saved, trackers)
-        return RunResult(rundir.path, read_json(rundir.file("summary.json")) or {}, True, note)
+        return RunResult(shown, read_json(rundir.file("summary.json")) or {}, True, note)
 
 
 def fingerprints(plan: Plan, data: Any, fleet: str) -> dict[str, str]:

@@ -13,11 +13,12 @@ import torch
 
 from aflctl.api import Algorithm, FederatedData, Setup
 from aflctl.data.holdout import hold_out
+from aflctl.engine import accept
 from aflctl.engine.division import rows_of
 from aflctl.engine.executors import choose, place
 from aflctl.engine.live import divide_all, live
 from aflctl.engine.modal import equipped, required, sensors_of
-from aflctl.errors import UserError
+from aflctl.errors import UserError, blaming
 from aflctl.sim.books import Books, Digest, Entry
 from aflctl.sim.chance import Chance
 from aflctl.sim.fleet import build_world
@@ -67,14 +68,14 @@ def federate(plan: Plan, cache: Path, opened: Opened | None = None) -> Federated
     """The dataset, divided among the clients; a method that pools gets one client with everything."""
     config, seed = plan.config, plan.seeds["data"]
     clients = 1 if plan.algorithm.pools else config.clients.count
-    made = plan.dataset.federate(cache, clients, generator(key(seed, "federate")))
+    made = accept.federated(plan.dataset, cache, clients, generator(key(seed, "federate")))
     if made is not None:
         if required(plan, made.spec) is not None:
             raise UserError("this dataset makes its clients itself, with all modalities", where="modalities")
         if config.dataset.merge_test:
             raise UserError("this dataset has clients of its own and no test set to merge", where="dataset.merge_test")
         return made
-    source = plan.dataset.open(cache) if opened is None else opened.source(plan.dataset, cache)
+    source = accept.opened(plan.dataset, cache) if opened is None else opened.source(plan.dataset, cache)
     if config.dataset.merge_test:
         return divide_all(plan, source)
     labels = source.train.labels.numpy()
@@ -119,7 +120,8 @@ def build(
     executor, picked = choose(config.engine, plan.model, kit, flops, setup.concurrency, height)
     sensors = sensors_of(data)
     pool = Pool(
-        kit, arriving, setup, executor, ClientMemory(algorithm.memory(setup), shelves / "clients" if shelves else None),
+        kit, arriving, setup, executor,
+        ClientMemory(accept.memory(algorithm, setup), shelves / "clients" if shelves else None),
         lambda client, nth: generator(key(training, "batches", client, nth)),
         lambda client, nth: key(training, "dropout", client, nth),
         lambda client, nth, n, epochs: sensors.seen(client, nth, n, epochs) if sensors else None,
@@ -139,9 +141,10 @@ def model_of(plan: Plan, data: FederatedData) -> tuple[FlatTask, Feed, float]:
     """(the model as functions of a flat vector, what feeds it, forward FLOPs of a sample)."""
     with torch.random.fork_rng(devices=[]):
         torch.random.manual_seed(key(plan.seeds["model"], "init") & (2**63 - 1))
-        module = plan.model.build(data.spec, plan.fusion)
-    flops, parts = plan.model.flops(data.spec), {}
-    activations = count_activations(module, data.spec)
+        module = accept.built(plan.model, data.spec, plan.fusion)
+    flops, parts = accept.priced(plan.model, data.spec), {}
+    with blaming(f"the module of {type(plan.model).__name__}, given two samples of zeros,"):
+        activations = count_activations(module, data.spec)
     if flops is None:
         flops = count_flops(module, data.spec)
         parts = flops_by_module(module, data.spec) if plan.personalization else {}
@@ -184,7 +187,7 @@ def wrapped(plan: Plan, setup: Setup) -> Algorithm[Any]:
                 hint="keep one; a list of selectors can name everything that is private",
             )  # fmt: skip
     for personalization in plan.personalization:
-        algorithm = personalization.wrap(algorithm, setup)
+        algorithm = accept.wrapped(personalization, algorithm, setup)
     return algorithm
 
 

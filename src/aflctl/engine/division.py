@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from aflctl.engine import accept
 from aflctl.errors import UserError
 from aflctl.sim.streams import generator, key
 
@@ -23,7 +24,7 @@ def rows_of(plan: Plan, source: Source) -> list[NDArray[np.int64]]:
     _made_for(plan, source)
     clients = plan.config.clients.count
     random = generator(key(plan.seeds["data"], "partition"))
-    rows = plan.partition.split(source.train.labels.numpy(), clients, random, source.naturals)
+    rows = accept.divided(plan.partition, source.train.labels.numpy(), clients, random, source.naturals)
     if len(rows) != clients:
         raise UserError(
             f"the partition made {len(rows)} clients, the configuration asks for {clients}",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
-from aflctl.engine import personal
+from aflctl.engine import accept, personal
 from aflctl.engine.examiner import Examiner
 from aflctl.errors import Diverged, Stalled
 from aflctl.runs.records import MetricRow
@@ -107,7 +107,7 @@ class Driver:
     def evaluate(self, now: int) -> None:
         """Scores the global model (and, where clients have their own, theirs) and records a row."""
         x, loop, books = self.x, self.x.loop, self.x.books
-        w = x.algorithm.params(loop.state)
+        w = accept.params(x.algorithm, loop.state, x.task.size)
         if not bool(torch.isfinite(w).all()):
             raise Diverged(
                 f"the global model is not finite after {loop.used} updates ({now / NS:.3f} s)",

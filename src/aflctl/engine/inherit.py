@@ -22,7 +22,7 @@ FOLDER = "checkpoint"
 
 
 def shorter(
-    root: Path, folder: Path, prints: Mapping[str, str], plan: Plan, types: Mapping[str, type]
+    folder: Path, prints: Mapping[str, str], plan: Plan, types: Mapping[str, type]
 ) -> tuple[dict[str, Any], str] | None:
     """(the state to continue from, what to tell the user) of the longest finished run that is a prefix of this one.
 
@@ -30,7 +30,7 @@ def shorter(
     `folder`. None where there is no such run.
     """
     best: tuple[int, Path, dict[str, Any]] | None = None
-    for path in all_runs(root):
+    for path in all_runs(folder.parent):
         if path == folder or not _same(path, prints) or status(path) != "done":
             continue
         try:

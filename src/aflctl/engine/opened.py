@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from aflctl.engine.accept import opened
+
 if TYPE_CHECKING:
     from aflctl.api import Dataset, Source
 
@@ -23,7 +25,7 @@ class Opened:
         name = (f"{kind.__module__}.{kind.__qualname__} {dataset.model_dump_json()}", str(cache))
         source = self._sources.pop(name, None)
         if source is None:
-            source = dataset.open(cache)
+            source = opened(dataset, cache)
         self._sources[name] = source
         for old in list(self._sources)[: -self.KEPT]:
             del self._sources[old]

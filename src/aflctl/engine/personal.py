@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aflctl.api import Algorithm, overrides
+from aflctl.engine import accept
 from aflctl.engine.modal import sensors_of
 from aflctl.runs.records import read_rows
 from aflctl.runs.rundir import read_json
@@ -52,7 +53,7 @@ def members(x: Experiment, clients: Sequence[int]) -> list[Member]:
         samples = x.data.local_test(client)
         samples = x.data.test() if samples is None else samples
         if len(samples):
-            w = x.algorithm.personal(x.loop.state, client, x.pool.memory[client])
+            w = accept.personal(x.algorithm, x.loop.state, client, x.pool.memory[client], x.task.size)
             found.append(Member(client, w, samples, x.pool.buffers_of(client)))
     return found
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aflctl.api import Algorithm, FederatedData, Setup
+from aflctl.engine import accept
 from aflctl.engine.build import chance_of, limits_of, model_of, setup_of, wrapped
 from aflctl.engine.live import live
 from aflctl.engine.stacks import Stacks
@@ -147,7 +148,7 @@ class Scene:
             setup = hollow(setup)
             algorithm = wrapped(plan, setup)
         data, growing = live(plan, self.data)
-        client = Client(algorithm, algorithm.memory(setup), self.task, self.feed, data, setup.local.lr)
+        client = Client(algorithm, accept.memory(algorithm, setup), self.task, self.feed, data, setup.local.lr)
         vectors = Untrained(client, wire) if table is None else Empty(client, table)
         trainer = StandIn(
             data.samples, setup.local, vectors,

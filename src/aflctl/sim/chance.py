@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Container, Sequence
-from typing import TYPE_CHECKING
+from operator import index
+from typing import TYPE_CHECKING, Any
 
+from aflctl.errors import HookFailed, blaming
 from aflctl.sim.streams import GOLDEN, M1, M2, MASK, Dice, fold, generator, key, word
 
 if TYPE_CHECKING:
@@ -25,12 +27,30 @@ class Chance:
     def begin(self, samples: Sequence[int]) -> None:
         """Time 0."""
         if self.selection is not None:
-            self.state = self.selection.init(samples)
+            with blaming(f"{type(self.selection).__name__}.init"):
+                self.state = self.selection.init(samples)
 
     def observe(self, event: Update | Lost) -> None:
         """A task ended."""
         if self.selection is not None:
-            self.state = self.selection.observe(self.state, event)
+            with blaming(f"{type(self.selection).__name__}.observe of client {event.client}"):
+                self.state = self.selection.observe(self.state, event)
+
+    def pick(self, selection: Selection, fleet: Fleet, k: int, among: Sequence[int] | None, where: int) -> list[int]:
+        """The strategy's answer: up to k distinct idle clients (of `among`)."""
+        name = f"{type(selection).__name__}.pick"
+        with blaming(name):
+            answer = selection.pick(self.state, fleet, k, among, generator(where))
+        if not isinstance(answer, tuple) or len(answer) != 2:
+            raise HookFailed(f"{name} returned {type(answer).__name__}, not a state and a list of clients")
+        self.state, got = answer
+        clients = _clients(got, name)
+        if len(clients) > k or len(set(clients)) < len(clients):
+            raise HookFailed(f"{name} named {sorted(clients)}, not up to {k} different clients")
+        for client in clients:
+            if client not in fleet.idle or (among is not None and client not in among):
+                raise HookFailed(f"{name} named client {client}, which is not idle, or not among those to pick from")
+        return clients
 
     def of(self, event: int, hook: str, client: int) -> HookStreams:
         """The streams of one call."""
@@ -39,6 +59,13 @@ class Chance:
     def drawing(self, event: int, hook: str, client: int, nth: int) -> int:
         """The key of the `nth` draw in one call: key(selection seed, "draw", event, hook, client, nth)."""
         return fold(fold(fold(fold(self.drawn, event), word(hook)), client), nth)
+
+
+def _clients(got: Any, name: str) -> list[int]:
+    try:
+        return [index(client) for client in got]
+    except TypeError:
+        raise HookFailed(f"{name} returned {got!r} as clients, not a list of whole numbers") from None
 
 
 class HookStreams:
@@ -65,7 +92,7 @@ class HookStreams:
         if chance.selection is None:
             got = uniform_draw(fleet.idle, range(len(fleet.samples)) if among is None else among, k, where)
         else:
-            chance.state, got = chance.selection.pick(chance.state, fleet, k, among, generator(where))
+            got = chance.pick(chance.selection, fleet, k, among, where)
         chance.short += max(0, k - len(got))
         return sorted(got)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aflctl.api import Algorithm, Assignment, Fleet, LossReason, Lost, Setup, Step, Update, overrides
 from aflctl.errors import AflctlError, Diverged, HookFailed
+from aflctl.sim.answers import Answers
 from aflctl.sim.chance import Chance, HookStreams, draw_one, uniform_draw
 from aflctl.sim.flights import ARRIVE, LOST, NS, ONLINE, TICK, WORD, Flying, Idle, Ticket, packed, unpacked
 from aflctl.sim.scout import LEAST, Scout
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from aflctl.sim.world import World
 
 
+VAIN = 100_000
+"""So many events while nobody flies and somebody could, or so many tasks of which none is used: this run has no end."""
+PER_PLACE = 100
 _WORKS = 1 << 15
 _HOPELESS = 100
 """With four rounds of all places: so many uploads in a row that are not finite, none used between, end a run."""
@@ -80,6 +84,7 @@ class Loop:
         self.hook = ("init", -1)
         self.online_at = world.online
         self.state: Any = None
+        self.answers, self._idled, self._vain = Answers(type(algorithm).__name__), 0, 0
         self.growing = growing
         self.samples: Sequence[int] = setup.samples if growing is None else growing
         self._instant: dict[str, Any] = {
@@ -109,9 +114,9 @@ class Loop:
         try:
             self.state = self.alg.init(self.setup, self._fleet("init"))
             self._tail(Step(self.state), ONLINE)
-        except AflctlError:
+        except (AflctlError, KeyboardInterrupt):
             raise
-        except Exception as error:
+        except BaseException as error:
             raise self._failed(error) from error
 
     def peek(self) -> int | None:
@@ -150,28 +155,27 @@ class Loop:
         try:
             if self.growing is not None:
                 self._grow(self.growing)
+            if not self.tickets:
+                self._waited()
             if ticket is not None and kind <= ARRIVE:
                 heapq.heappop(self.heap)
                 self._end(ticket)
             elif kind == TICK:
                 self.alarm = None
-                self._tail(self._checked(self.alg.tick(self.state, self._fleet("tick")), "tick"), TICK)
+                self._tail(self.answers.step(self.alg.tick(self.state, self._fleet("tick")), "tick"), TICK)
             else:
                 self.online = None
                 self._tail(Step(self.state), ONLINE)
-        except AflctlError:
+        except (AflctlError, KeyboardInterrupt):
             raise
-        except Exception as error:
+        except BaseException as error:  # a plug-in may even call sys.exit
             raise self._failed(error) from error
 
     # ---- events ----
-    def _failed(self, error: Exception) -> HookFailed:
+    def _failed(self, error: BaseException) -> HookFailed:
         hook, client = self.hook
         who = f"{type(self.alg).__name__}.{hook}" + (f" for client {client}" if client >= 0 else "")
-        return HookFailed(
-            f"{who} at {self.now / NS:.6f} s raised {type(error).__name__}: {error}",
-            hint="set AFLCTL_TRACEBACK=1 to see where",
-        )
+        return HookFailed.of(f"{who} at {self.now / NS:.6f} s", error)
 
     def _grow(self, growing: Growing) -> None:
         """What clients have by now."""
@@ -207,13 +211,15 @@ class Loop:
             assert reason is not None
             self._end_lost(ticket, staleness, reason)
             return
-        step = self._checked(self.alg.receive(self.state, update, self._fleet("receive", ticket.client)), "receive")
+        step = self.alg.receive(self.state, update, self._fleet("receive", ticket.client))
+        self.answers.step(step, "receive", ticket.base)
         if step.used:
             self.used += 1
-            self.spoiled = 0
+            self._vain = self.spoiled = 0
             self.trainer.commit(ticket.id, step.weight)
         else:
             self.trainer.discard(ticket.id)
+            self._in_vain("rejected")
         if self.chance.selection is not None:
             self.chance.observe(update)
         self._lead(ticket, staleness, step.tracks)
@@ -229,13 +235,27 @@ class Loop:
                 hint="lower local.lr or set local.clip_norm; `server.on_nonfinite: reject` is for single bad uploads",
             )
 
+    def _waited(self) -> None:
+        """An event while nobody flies; a method whose alarm rings for ever must not run for ever."""
+        self._idled += 1
+        if self._idled >= VAIN:
+            if any(True for _ in self._instant["idle"]):
+                raise self.answers.idling(self.now, VAIN)
+            self._idled = 0
+
+    def _in_vain(self, reason: str) -> None:
+        self._vain += 1
+        if self._vain >= max(VAIN, PER_PLACE * self.setup.concurrency):
+            raise self.answers.in_vain(self.now, self._vain, reason)
+
     def _end_lost(self, ticket: Ticket, staleness: dict[str, int], reason: LossReason) -> None:
+        self._in_vain(reason)
         if reason == "not-finite":
             self.trainer.discard(ticket.id)
         step: Step[Any] = Step(self.state)
         lost = Lost(ticket.client, ticket.first, staleness, ticket.sent / NS, reason)
         if self._loses:
-            step = self._checked(self.alg.lost(self.state, lost, self._fleet("lost", ticket.client)), "lost")
+            step = self.answers.step(self.alg.lost(self.state, lost, self._fleet("lost", ticket.client)), "lost")
         self.chance.observe(lost)
         self._lead(ticket, staleness, None)
         self.books.lost(ticket, self.now, self.made, self.versions, reason)
@@ -274,22 +294,16 @@ class Loop:
             self._set_alarm()
 
     def _recall(self) -> None:
-        wanted = self.alg.recall(self.state, self._fleet("recall"))
+        wanted = self.answers.recall(self.alg.recall(self.state, self._fleet("recall")), self.tickets)
         for client in sorted(wanted):
-            ticket = self.tickets.get(client)
-            if ticket is None:
-                raise HookFailed(f"{type(self.alg).__name__}.recall named client {client}, which is not flying")
-            if wanted[client] == "cancel":
+            ticket = self.tickets[client]
+            if wanted[client] == "epoch":
+                self._shorten(ticket)
+            else:
                 del self.tickets[client]
                 self.trainer.discard(ticket.id)
                 self._lead(ticket, ticket.staleness(self.versions), None)
                 self.books.cancelled(ticket, self.now, self.made, self.versions)
-            elif wanted[client] == "epoch":
-                self._shorten(ticket)
-            else:
-                raise HookFailed(
-                    f"{type(self.alg).__name__}.recall: {wanted[client]!r} is neither 'epoch' nor 'cancel'"
-                )
 
     def _shorten(self, ticket: Ticket) -> None:
         """Ask for the upload at the next epoch boundary; a task that is to be lost is not revived."""
@@ -327,6 +341,8 @@ class Loop:
         if self.limits.timeout is not None and ticket.sent + self.limits.timeout < at:
             at, ticket.kind, ticket.reason = ticket.sent + self.limits.timeout, LOST, "timeout"
         ticket.at = at = at if at > earliest else earliest
+        if at >= NEVER:
+            raise self.answers.endless(ticket.client, ticket.planned)
         ticket.event = event = packed(at, ticket.kind, ticket.id, ticket.client)
         heapq.heappush(self.heap, event)
 
@@ -335,10 +351,12 @@ class Loop:
         chance.short = 0
         chosen = self._draw() if self._plain else self._select()
         if chosen:
+            self._idled = 0
             for client in chosen:
-                self._send(int(client))
+                self._send(client)
             if self._launches:
-                self.state = self.alg.launched(self.state, chosen, self._fleet("launched"))
+                state = self.alg.launched(self.state, chosen, self._fleet("launched"))
+                self.state = self.answers.state(state, self.state)
         self.online = None
         if chance.short or not self.tickets:
             self.online = self.world.next_any_online(self.now, self.tickets.__contains__)
@@ -373,20 +391,13 @@ class Loop:
 
     def _select(self) -> Sequence[int]:
         fleet = self._fleet("select")
-        chosen = self.alg.select(self.state, fleet)
-        if chosen:
-            self._check_chosen(chosen, fleet)
-        return chosen
+        return self.answers.select(self.alg.select(self.state, fleet), fleet)
 
     def _send(self, client: int) -> None:
-        order = self._same() if self._sends else self.alg.assign(self.state, client, self._fleet("assign", client))
-        if not isinstance(order, Assignment):
-            raise HookFailed(f"{type(self.alg).__name__}.assign returned {type(order).__name__}, not an Assignment")
-        if not order.tracks:
-            raise HookFailed(
-                f"{type(self.alg).__name__}.assign for client {client}: the assignment names no track",
-                hint='leave `tracks` at its default, ("",), where a method has one model',
-            )
+        if self._sends:
+            order = self._same()
+        else:
+            order = self.answers.assign(self.alg.assign(self.state, client, self._fleet("assign", client)), client)
         nth, task, versions, given = self.nth[client], self.tasks, self.versions, order.version
         if given is None and order.tracks == ("",):
             first = versions[""]
@@ -395,10 +406,8 @@ class Loop:
             seen = {k: versions.setdefault(k, 0) for k in order.tracks}
             for track in seen:
                 self.made.setdefault(track, array("q"))
-            base = seen if given is None else {k: given[k] if isinstance(given, Mapping) else given for k in seen}
+            base = seen if given is None else self.answers.base(given, seen, client)
             first = max(base.values())
-            if any(not 0 <= base[k] <= v for k, v in seen.items()):
-                raise HookFailed(f"{type(self.alg).__name__}.assign: base version {base} is not between 0 and {seen}")
         load = self.trainer.submit(task, client, nth, order, first)
         work = self._works.get((load, order.work))
         if work is None:
@@ -452,11 +461,7 @@ class Loop:
 
     def _set_alarm(self) -> None:
         at = self.alg.alarm(self.state, self._fleet("alarm"))
-        self.alarm = None if at is None else round(at * NS)
-        if self.alarm is not None and self.alarm <= self.now:
-            raise HookFailed(
-                f"{type(self.alg).__name__}.alarm named {at} s, which is not after now ({self.now / NS} s)"
-            )
+        self.alarm = None if at is None else self.answers.alarm(at, self.now)
 
     # ---- what a checkpoint stores ----
     def save(self) -> dict[str, Any]:
@@ -514,26 +519,6 @@ class Loop:
             steps, per_epoch, n, local.batch_size, self.params, self.flops, share, self.family, down, up, *self.memory
         )
         return self.world.expected_s(client, work)
-
-    def _checked(self, step: Any, hook: str) -> Step[Any]:
-        if not isinstance(step, Step):
-            raise HookFailed(f"{type(self.alg).__name__}.{hook} returned {type(step).__name__}, not a Step")
-        advanced = step.advanced
-        if not isinstance(advanced, bool | tuple) and advanced not in (True, False):
-            raise HookFailed(
-                f"{type(self.alg).__name__}.{hook}: `advanced` is {advanced!r}, not True, False or a tuple of tracks"
-            )
-        return step
-
-    def _check_chosen(self, chosen: Sequence[int], fleet: Fleet) -> None:
-        name = type(self.alg).__name__
-        if len(chosen) > fleet.free:
-            raise HookFailed(f"{name}.select started {len(chosen)} clients with {fleet.free} places free")
-        if len(set(chosen)) < len(chosen):
-            raise HookFailed(f"{name}.select named a client twice: {sorted(chosen)}")
-        for client in chosen:
-            if client not in fleet.idle:
-                raise HookFailed(f"{name}.select named client {client}, which is not idle")
 
 
 def _update(ticket: Ticket, staleness: dict[str, int], result: Result, now: int) -> Update:

@@ -10,6 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from aflctl.errors import HookFailed
+from aflctl.train import answers
 
 if TYPE_CHECKING:
     from aflctl.api import DataSpec
@@ -64,10 +65,11 @@ def count_activations(module: nn.Module, spec: DataSpec) -> float:
     module.train()
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            module(x, present) if len(spec.modalities) > 1 else module(x)
+            logits = module(x, present) if len(spec.modalities) > 1 else module(x)
     finally:
         for hook in hooks:
             hook.remove()
+    answers.logits(logits, batch, spec.classes, type(module).__name__)
     module.load_state_dict(state)
     inputs = sum(t.numel() for t in (x if isinstance(x, tuple) else (x,)))
     return float(kept[0] + inputs) / batch

@@ -77,7 +77,7 @@ class Trained:
 class JobFailed(Exception):
     """A client hook raised while a job ran; the cause is what it raised."""
 
-    def __init__(self, spec: Spec, hook: str, step: int, cause: Exception) -> None:
+    def __init__(self, spec: Spec, hook: str, step: int, cause: BaseException) -> None:
         super().__init__(f"{type(cause).__name__}: {cause}")
         self.spec, self.hook, self.step, self.cause = spec, hook, step, cause
 
@@ -124,9 +124,9 @@ def _train(kit: Kit, spec: Spec) -> Trained:
     try:
         steps, job = _begin(kit, spec)
         return _steps(kit, spec, steps, job, losses)
-    except AflctlError:
+    except (AflctlError, KeyboardInterrupt):
         raise
-    except Exception as error:
+    except BaseException as error:  # a plug-in may even call sys.exit
         raise JobFailed(spec, steps.hook if steps else "start", len(losses), error) from error
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from math import fsum
+from math import fsum, isfinite
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 from aflctl.api import Assignment, FederatedData, Setup, overrides
 from aflctl.errors import AflctlError, EnvironmentProblem, HookFailed
 from aflctl.seam import Load, Result
+from aflctl.train import answers
 from aflctl.train.batches import epoch_order, moved
 from aflctl.train.full import first_line, out_of_memory
 from aflctl.train.jobs import JobFailed, Kit, Spec, Trained, job_of, whole
@@ -20,7 +21,7 @@ from aflctl.train.jobs import JobFailed, Kit, Spec, Trained, job_of, whole
 if TYPE_CHECKING:
     import numpy as np
 
-    from aflctl.api import Layout
+    from aflctl.api import Job, Layout
     from aflctl.train.executors import Executor
     from aflctl.train.memory import ClientMemory
 
@@ -46,6 +47,7 @@ class Pool:
         self.kept: dict[int, tuple[int, dict[str, Tensor], Tensor, Tensor]] = {}
         self.own: dict[int, Tensor] = {}
         self._places = places(kit.algorithm.own_buffers, setup.buffers).to(kit.feed.device)
+        self.dry: dict[Any, answers.Shapes] = {}
         self.sizes: dict[Any, int] = {}
         self.trained_steps = 0
         self._recalls = overrides(kit.algorithm, "recall")
@@ -65,12 +67,12 @@ class Pool:
         scale = order.lr_scale
         scales = [float(scale)] * epochs if isinstance(scale, (int, float)) else [float(s) for s in scale]
         rate = local.lr * local.lr_decay**version
-        tensors = dict(order.tensors)
+        tensors = answers.named(order.tensors, f"{self._name}.assign for client {client}", "the assignment's tensors")
         spec = Spec(
             task,
             client,
             nth,
-            tensors,
+            dict(tensors),
             self.memory[client],
             data,
             epoch_order(self.order_rng(client, nth), n, epochs).to(device),
@@ -122,10 +124,13 @@ class Pool:
         w, memory, buffers = trained.marks[spec.steps]
         epoch = (spec.steps - 1) // spec.per_epoch
         job = job_of(spec, memory, spec.lr[min(epoch, len(spec.lr) - 1)], spec.steps - 1, epoch, spec.steps)
-        algorithm = self.kit.algorithm
-        with self._named(spec, "finish"):
-            up, memory = algorithm.finish(w, job)
-        self._declared(up)
+        up, memory = self._finish(spec, w, job)
+        if (dry := self.dry.get(self._signature(spec))) is not None and answers.shapes(up) != dry:
+            raise HookFailed(
+                f"{self._name}.finish for client {spec.client} returned {answers.shapes(up)}, but {dry} when it was "
+                "tried out at dispatch, from which the bytes were taken",
+                hint="shapes may depend on what was sent, never on values",
+            )
         moved, own = buffers - spec.buffers, buffers[self._places]
         self.kept[task] = (spec.client, memory, moved.index_fill_(0, self._places, 0.0), own)
         self.trained_steps += spec.steps
@@ -136,6 +141,8 @@ class Pool:
     def commit(self, task: int, weight: float | None) -> None:
         """The update was used: what the client remembers is kept, its running statistics count."""
         client, memory, moved, own = self.kept.pop(task)
+        if weight is not None and not isfinite(weight):
+            raise HookFailed(f"{self._name}.receive of client {client}: `weight` is {weight}, not a finite number")
         self.memory[client] = memory
         if own.numel():
             self.own[client] = own
@@ -201,60 +208,65 @@ class Pool:
             at = "" if failed.hook == "start" else f" at step {failed.step + 1} of {failed.spec.planned}"
             raise self._failure(failed.spec, failed.hook, at, failed.cause) from failed.cause
 
+    @property
+    def _name(self) -> str:
+        return type(self.kit.algorithm).__name__
+
     @contextmanager
     def _named(self, spec: Spec, hook: str) -> Iterator[None]:
         """Errors of client hooks say whose task it was."""
         try:
             yield
-        except AflctlError:
+        except (AflctlError, KeyboardInterrupt):
             raise
-        except Exception as error:
+        except BaseException as error:
             raise self._failure(spec, hook, f" after {spec.steps} steps" * (hook == "finish"), error) from error
 
-    def _failure(self, spec: Spec, hook: str, at: str, cause: Exception) -> AflctlError:
-        who = f"{type(self.kit.algorithm).__name__}.{hook} for task {spec.task} of client {spec.client}{at}"
+    def _failure(self, spec: Spec, hook: str, at: str, cause: BaseException) -> AflctlError:
+        who = f"{self._name}.{hook} for task {spec.task} of client {spec.client}{at}"
         if out_of_memory(cause):
             return EnvironmentProblem(
                 f"{who}: the memory of {self.kit.feed.device} is full, even for one job ({first_line(cause)})",
                 hint="lower local.batch_size or evaluate.batch_size, or take a smaller model",
             )
-        return HookFailed(f"{who} raised {type(cause).__name__}: {cause}", hint="set AFLCTL_TRACEBACK=1 to see where")
+        return HookFailed.of(who, cause)
 
-    def _declared(self, up: Mapping[str, Tensor]) -> None:
-        algorithm = self.kit.algorithm
-        if set(up) != set(algorithm.uploads):
-            raise HookFailed(
-                f"{type(algorithm).__name__}.finish returned {sorted(up)}, "
-                f"but `uploads` declares {sorted(algorithm.uploads)}"
-            )
+    def _finish(self, spec: Spec, w: Tensor, job: Job) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        algorithm, who = self.kit.algorithm, f"{self._name}.finish for client {spec.client}"
+        with self._named(spec, "finish"):
+            answer = algorithm.finish(w, job)
+        up, memory = answers.pair(answer, who, "uploads")
+        return answers.uploads(up, who, algorithm.uploads, spec.sent), memory
+
+    def _signature(self, spec: Spec) -> tuple[answers.Shapes, answers.Shapes]:
+        return answers.shapes(spec.sent), answers.shapes(spec.memory)
 
     def _up_bytes(self, spec: Spec) -> int:
         """One dry `start` and `finish` per shape of job."""
-        signature = (_shapes(spec.sent), _shapes(spec.memory))
+        signature = self._signature(spec)
         if signature not in self.sizes:
             algorithm, task, feed, _ = self.kit
             job = job_of(spec, spec.memory, spec.lr[0], 0, 0, spec.steps)
             with self._named(spec, "start"):
-                w, memory = algorithm.start(task, whole(feed, spec) if algorithm.probes else None, job)
-            with self._named(spec, "finish"):
-                up, _ = algorithm.finish(w, job._replace(memory=memory))
-            self._declared(up)
-            self.sizes[signature] = _bytes(up)
+                answer = algorithm.start(task, whole(feed, spec) if algorithm.probes else None, job)
+            who = f"{self._name}.start for client {spec.client}"
+            w, memory = answers.pair(answer, who, "the vector to train")
+            up, _ = self._finish(spec, answers.vector(w, who), job._replace(memory=memory))
+            self.dry[signature], self.sizes[signature] = answers.shapes(up), _bytes(up)
         return self.sizes[signature]
 
 
 def places(names: Sequence[str], layout: Layout) -> Tensor:
     """[b] int64 positions of these buffers in the vector of running statistics."""
+    strange = [name for name in names if name not in layout]
+    if strange:
+        raise HookFailed(f"`own_buffers` names {strange[0]!r}, which the model does not have")
     parts = [torch.arange(layout[name][0].start, layout[name][0].stop) for name in names]
     return torch.cat([torch.zeros(0, dtype=torch.int64), *parts])
 
 
 def _bytes(tensors: Mapping[str, Tensor]) -> int:
     return sum(t.numel() * t.element_size() for t in tensors.values())
-
-
-def _shapes(tensors: Mapping[str, Tensor]) -> tuple[tuple[str, tuple[int, ...]], ...]:
-    return tuple((k, tuple(t.shape)) for k, t in sorted(tensors.items()))
 
 
 def _stats(losses: list[float], per_epoch: int) -> dict[str, float]:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from aflctl.api import overrides
+from aflctl.train import answers
 from aflctl.train.optimizers import clip_, optimizer
 from aflctl.train.task import aligned, mean_loss
 
@@ -46,18 +47,19 @@ class Whole:
 
     def step(self, batch: Batch, job: Job, lr: float) -> tuple[Tensor, Job]:
         algorithm, task, _, local = self.kit
-        w = self.w
+        w, name = self.w, type(algorithm).__name__
         if self.directs:
             self.hook = "direction"
-            g, memory, value = algorithm.direction(task, w, batch, job)
+            answer = algorithm.direction(task, w, batch, job)
+            g, memory, value = answers.direction(answer, w, f"{name}.direction")
             g, job = g.detach().clone(), job._replace(memory=memory)
         else:
             self.hook, leaf = "loss", w.detach().requires_grad_()
-            value = algorithm.loss(task, leaf, batch, job)
+            value = answers.loss(algorithm.loss(task, leaf, batch, job), w, f"{name}.loss")
             (raw,) = torch.autograd.grad(value, leaf)
             if self.corrects:
                 self.hook = "grad"
-                g = algorithm.grad(raw, w, job)
+                g = answers.like(algorithm.grad(raw, w, job), w, f"{name}.grad")
             else:
                 g = raw
             g = g if g is raw else g.clone()  # may be the method's own tensor; the optimizer uses it up
@@ -67,7 +69,7 @@ class Whole:
         self.rule.step(w, g, lr)
         if self.projects:
             self.hook = "project"
-            self.w = aligned(algorithm.project(w, before, job))
+            self.w = aligned(answers.like(algorithm.project(w, before, job), w, f"{name}.project"))
         return value.detach(), job
 
 

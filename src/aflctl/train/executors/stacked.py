@@ -17,6 +17,7 @@ from torch.func import vmap
 
 from aflctl.api import Batch, Job, overrides
 from aflctl.errors import AflctlError
+from aflctl.train import answers
 from aflctl.train.executors.loss import stacked_loss
 from aflctl.train.executors.rowwise import rowwise
 from aflctl.train.full import out_of_memory
@@ -97,9 +98,9 @@ class Stacked:
         try:
             stack = Stack(self.kit, group)
             return stack.train(plain=self._plain)
-        except AflctlError:
+        except (AflctlError, KeyboardInterrupt):
             raise
-        except Exception as error:
+        except BaseException as error:
             if out_of_memory(error):
                 return None
             for member in group:  # whose job is it? Alone it raises again, and says so
@@ -192,6 +193,7 @@ class Stack:
     # ---- own hooks: [K, P] ----
     def _vectors(self) -> None:
         algorithm, task, _, local = self.kit
+        name = type(algorithm).__name__
         w, memory = self._begin()
         own_direction, corrects = overrides(algorithm, "direction"), overrides(algorithm, "grad")
         projects = overrides(algorithm, "project")
@@ -206,18 +208,19 @@ class Stack:
                 rule.keep(k)
             batch, job = self.batches.at(t, k), self._job(t, k, memory)
             if own_direction:
-                g, memory, values = vmap(lambda p, b, j: algorithm.direction(task, p, b, j))(w, batch, job)
+                answer = vmap(lambda p, b, j: algorithm.direction(task, p, b, j))(w, batch, job)
+                g, memory, values = answers.direction(answer, w, f"{name}.direction")
                 g, memory, values = g.detach(), {n: m.detach() for n, m in memory.items()}, values.detach()
             else:
                 leaf = w.detach().requires_grad_()
                 if forward is None:
-                    values = lossy(leaf, batch, job)
+                    values = answers.loss(lossy(leaf, batch, job), w, f"{name}.loss")
                 else:
                     values = stacked_loss(forward(task.cut(leaf), batch), batch)
                 (g,) = torch.autograd.grad(values.sum(), leaf)
                 if corrects:
                     self.hook = "grad"
-                    g = vmap(algorithm.grad)(g, w, job)
+                    g = answers.like(vmap(algorithm.grad)(g, w, job), w, f"{name}.grad")
             g = g.clone() if own_direction or corrects else g
             if local.clip_norm is not None:
                 g = clip_(g, local.clip_norm)
@@ -226,7 +229,7 @@ class Stack:
             rule.step(w, g, rate if isinstance(rate, float) else rate.view(-1, 1))
             if projects:
                 self.hook = "project"
-                w = vmap(algorithm.project)(w, before, job).contiguous()
+                w = answers.like(vmap(algorithm.project)(w, before, job), w, f"{name}.project").contiguous()
             self.values.append(values.detach())
             for r in self._marked(t, k):
                 self.out[r].marks[t + 1] = (
