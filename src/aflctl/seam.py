@@ -27,13 +27,15 @@ class Load(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What training a task gave."""
+    """What training a task gave; where the upload is not `finite`, `broke` is the first step (from 1) of which the loss
+    was not, or the last."""
 
     sent: Mapping[str, Tensor]
     up: Mapping[str, Tensor]
     stats: Mapping[str, float]
     steps: int
     finite: bool
+    broke: int = 0
 
 
 class Trainer(Protocol):

@@ -134,7 +134,7 @@ class FakeTrainer:
 
     def collect(self, task: int) -> Result:
         self.said.append(("collect", task))
-        return Result({}, {}, {"loss": float(task)}, self.steps[task], task not in self.broken)
+        return Result({}, {}, {"loss": float(task)}, self.steps[task], task not in self.broken, 1)
 
     def commit(self, task: int, weight: float | None) -> None:
         self.said.append(("commit", task, weight))

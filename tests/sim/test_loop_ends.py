@@ -54,7 +54,7 @@ def test_not_finite_stops_is_rejected_or_is_kept() -> None:
         return method, stage(method, world, trainer, concurrency=2, limits=Limits(on_nonfinite=policy))
 
     method, s = run("stop")
-    with pytest.raises(Diverged, match=r"client 1 \(task 1, 1 steps, 1\.500 s\) is not finite") as error:
+    with pytest.raises(Diverged, match=r"client 1 \(task 1, step 1 of 1, 1\.500 s\) is not finite") as error:
         s.play(3)
     assert "on_nonfinite" in (error.value.hint or "")
 

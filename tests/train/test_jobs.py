@@ -264,6 +264,22 @@ def test_patience(script: list[float], patience: int, steps: int) -> None:
     assert p.collect(0).steps == steps
 
 
+class Spoiled(FedAsync):
+    """Whose uploads are never finite."""
+
+    def finish(self, w: Tensor, job: Job) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        return {"w": w * float("nan")}, job.memory
+
+
+@pytest.mark.parametrize(("script", "broke"), [([1, 1, float("inf"), 1, float("nan")], 3), ([1, 1, 1, 1, 1], 5)])
+def test_where_an_upload_broke(script: list[float], broke: int) -> None:
+    # the first step of which the loss is not finite; where all are, it was after the last of five
+    p = pool(Spoiled(), task=Scripted(script), local=Local(lr=0.1, batch_size=10, epochs=5))
+    p.submit(0, 0, 0, sent(p), 0)
+    result = p.collect(0)
+    assert (result.finite, result.broke, result.steps) == (False, broke, 5)
+
+
 def test_patience_that_cannot_bite_is_not_provisional() -> None:
     p = pool(task=Scripted([float("nan")]), local=Local(lr=0.1, batch_size=10, epochs=3))
     load = p.submit(0, 0, 0, sent(p, patience=2), 0)

@@ -186,7 +186,7 @@ def test_an_upload_that_is_not_finite_is_seen() -> None:
     for bad in (float("nan"), float("inf")):
         data = [[[bad]]]
         s = federation(FedAsync(), FakeWorld({0: 1}, 1), data)
-        with pytest.raises(Diverged, match="client 0"):
+        with pytest.raises(Diverged, match=r"client 0 \(task 0, step 1 of 1, "):
             s.play(1)
 
 

@@ -200,7 +200,7 @@ class Loop:
                 update = _update(ticket, staleness, result, self.now)
             elif self.limits.on_nonfinite == "stop":
                 raise Diverged(
-                    f"the upload of client {ticket.client} (task {ticket.id}, {result.steps} steps, "
+                    f"the upload of client {ticket.client} (task {ticket.id}, step {result.broke} of {result.steps}, "
                     f"{self.now / NS:.3f} s) is not finite",
                     hint="lower local.lr, set local.clip_norm, or set server.on_nonfinite: reject",
                 )

@@ -136,7 +136,8 @@ class Pool:
         self.trained_steps += spec.steps
         losses = trained.losses[: spec.steps]
         finite = all(bool(torch.isfinite(t.sum())) or bool(torch.isfinite(t).all()) for t in up.values())
-        return Result(spec.sent, up, _stats(losses, spec.per_epoch), spec.steps, finite)
+        broke = 0 if finite else next((t for t, v in enumerate(losses, 1) if not isfinite(v)), spec.steps)
+        return Result(spec.sent, up, _stats(losses, spec.per_epoch), spec.steps, finite, broke)
 
     def commit(self, task: int, weight: float | None) -> None:
         """The update was used: what the client remembers is kept, its running statistics count."""
