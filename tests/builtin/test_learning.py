@@ -78,11 +78,11 @@ LEARNS: dict[str, tuple[str, dict[str, Any], float]] = {
     # the same with attention
     "ag-news transformer": ("agnews", {
         "dataset": {"name": "ag-news", "words": 8000, "length": 64, "partition": {"name": "dirichlet", "alpha": 5.0}},
-        "model": {"name": "transformer", "width": 32, "heads": 2, "layers": 1},
+        "model": {"name": "transformer", "width": 24, "heads": 2, "layers": 1},
         "clients": {"count": 100, "concurrency": 4},
-        "local": {"steps": 40, "lr": 0.005, **ADAM},
+        "local": {"steps": 30, "lr": 0.01, **ADAM},
         "algorithm": {"name": "fedbuff", "buffer_size": 3},
-        "stop": {"updates": 24},
+        "stop": {"updates": 15},
     }, 0.5),
     # the most frequent character, a space: 0.18
     "shakespeare": ("shakespeare", {

@@ -100,6 +100,8 @@ def test_windows_of_one_text_are_merged_without_a_copy(tmp_path: Path) -> None:
     dataset = registry().load("datasets", "shakespeare")()
     dataset.prepare(tmp_path, download=False)
     source = dataset.open(tmp_path)
+    with pytest.raises(UserError, match="the owners of test samples are not known"):
+        federate(plan_of(dataset={"name": "shakespeare", "partition": "natural", "test_fraction": 0.2}), tmp_path)
     data = divided(plan_of(dataset={"name": "shakespeare", "partition": "iid", "test_fraction": 0.2}), tmp_path)
     count = sum(len(data.train(c)) + len(data.local_test(c)) for c in range(6))
     assert count == len(source.train) + len(source.test)

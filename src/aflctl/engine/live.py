@@ -52,6 +52,12 @@ def divide_all(plan: Plan, source: Source) -> Divided:
     """
     if plan.config.modalities is not None:
         raise UserError("merge_test and modalities cannot be combined", where="dataset.merge_test")
+    if source.naturals and plan.config.dataset.partition.name == "natural":
+        raise UserError(
+            "merge_test and the partition natural cannot be combined: the owners of test samples are not known",
+            where="dataset.merge_test",
+            hint="use test_fraction alone; every owner then keeps a part of its training samples for testing",
+        )
     source, clients = merged(source), plan.config.clients.count
     labels, share, seed = source.train.labels.numpy(), plan.config.dataset.test_fraction, plan.seeds["data"]
     own = getattr(plan.partition, "local_split", None)
