@@ -12,17 +12,20 @@ from typing import Any
 
 import pytest
 
+from aflctl.api import DataSpec, Modality
 from aflctl.plugins import BASES, registry
 from aflctl.testing import CheckResult, check_plugin, check_profile
 
 ROOT = Path(__file__).resolve().parents[2]
 CASES = [(kind, e.name) for kind in BASES for e in registry().entries(kind) if e.distribution == "aflctl"]
+SEEN_AND_HEARD = DataSpec((Modality("audio", (1, 32, 32), "audio"), Modality("video", (6, 32, 32), "image")), 3)
 MORE: dict[tuple[str, str], dict[str, Any]] = {
     ("algorithms", "fedavg"): {"claims": ["single-client"]},
     ("algorithms", "fedprox"): {"claims": ["single-client"]},
     ("algorithms", "central"): {"claims": ["single-client"]},
     ("algorithms", "scaffold"): {"claims": ["single-client"]},
     ("algorithms", "moon"): {"claims": ["single-client"]},
+    ("models", "two-stream-resnet18"): {"spec": SEEN_AND_HEARD},  # the kit's own data have other kinds of input
 }
 WITHOUT = {"datasets": {"opens", "fingerprint", "no-global-rng"}}
 """Checks that may be skipped, by kind: most datasets' files are not on a machine that tests."""
@@ -32,7 +35,13 @@ def failures(results: list[CheckResult]) -> str:
     return "".join(f"\n{r.target} {r.name}: {r.detail}" for r in results if not r.ok)
 
 
-@pytest.mark.parametrize(("kind", "name"), CASES, ids=[f"{kind}-{name}" for kind, name in CASES])
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        pytest.param(kind, name, id=f"{kind}-{name}", marks=[pytest.mark.slow] if name == "two-stream-resnet18" else [])
+        for kind, name in CASES
+    ],
+)
 def test_built_in(kind: str, name: str, tmp_path: Path) -> None:
     more = dict(MORE.get((kind, name), {}))
     if name == "from-file":
