@@ -318,7 +318,13 @@ UNITS = {
     "dense_gflops": "GFLOP/s", "step_overhead_ms": "ms a step", "parameter_overhead_ns": "ns a parameter and step",
     "cold_start_s": "cold start, s", "memory_mib": "memory, MiB", "usable_memory_share": "usable share",
     "idle_w": "idle, W", "train_w": "training, W", "radio_w": "radio, W", "jitter_sigma": "jitter (sigma)",
-    "attention_factor": "attention", "depthwise_factor": "depthwise", "rnn_factor": "recurrent",
+    "down_mbps": "down, Mbit/s", "up_mbps": "up, Mbit/s", "down_sigma": "down, sigma", "up_sigma": "up, sigma",
+    "within_sigma": "over time, sigma", "autocorrelation_1s": "autocorrelation, 1 s", "rtt_ms": "RTT, ms",
+    "rtt_sigma": "RTT, sigma", "radio_down_w": "radio down, W", "radio_up_w": "radio up, W",
+    "radio_down_w_per_mbps": "down, W per Mbit/s", "radio_up_w_per_mbps": "up, W per Mbit/s",
+    "uniform_low_mbps": "uniform from, Mbit/s", "uniform_high_mbps": "to, Mbit/s",
+    "attention_factor": "attention, factor", "depthwise_factor": "depthwise, factor", "rnn_factor": "recurrent, factor",
+    "reference_gflops": "reference, GFLOP/s", "relative_time": "relative time",
 }  # fmt: skip
 
 
@@ -329,10 +335,10 @@ class Sources:
         self.seen: dict[str, int] = {}
 
     def mark(self, value: dict[str, Any]) -> str:
-        """A value with its source's number; an estimate is in italics with a question mark."""
+        """A value with its source's number; a default is left out, an estimate in italics with a question mark."""
         shown = f"{value['value']:g}" if isinstance(value["value"], int | float) else json.dumps(value["value"])
         if not value["source"]:
-            return cell(shown)
+            return cell(shown) if value["given"] else ""
         number = self.seen.setdefault(value["source"], len(self.seen) + 1)
         estimate = f"*{cell(shown)}?*" if value["unverified"] else cell(shown)
         return f"{estimate} <sup>[{number}](#source-{number})</sup>"
@@ -355,21 +361,18 @@ def profile_page() -> Iterator[str]:
         yield f"## {title}"
         yield from table(("name", "is"), ((f"`{p.name}`", cell(p.summary)) for p in rows))
         fields = list(dict.fromkeys(k for d in data.values() for k in d if d[k]["source"]))
-        for part in _parts(group, fields):
+        for part in _parts(fields):
             yield from table(
                 ("", *(cell(UNITS.get(f, f.replace("_", " "))) for f in part)),
-                (
-                    (f"`{name}`", *(sources.mark(d[f]) if f in d else "" for f in part))
-                    for name, d in data.items()
-                    if any(f in d for f in part)
-                ),
+                (row for row in (_marked(name, d, part, sources) for name, d in data.items()) if any(row[1:])),
             )
     yield "## Availability"
     for p in (p for p in found if p.group == "availability"):
         yield ""
         yield f"**`{p.name}`**: {plain(p.summary)}"
         shown = {k: v for k, v in values(p).items() if k != "kind"}
-        yield from table(("parameter", "value"), ((f"`{k}`", sources.mark(v)) for k, v in shown.items()))
+        if shown:
+            yield from table(("parameter", "value"), ((f"`{k}`", sources.mark(v)) for k, v in shown.items()))
     yield "## Fleets"
     for p in (p for p in found if p.group == "fleets"):
         yield ""
@@ -382,7 +385,11 @@ def profile_page() -> Iterator[str]:
     yield from sources.listing()
 
 
-def _parts(group: str, fields: list[str]) -> list[list[str]]:
+def _marked(name: str, data: dict[str, Any], fields: Sequence[str], sources: Sources) -> list[str]:
+    return [f"`{name}`", *(sources.mark(data[field]) if field in data else "" for field in fields)]
+
+
+def _parts(fields: list[str]) -> list[list[str]]:
     """Fields in tables of at most six columns."""
     return [fields[i : i + 6] for i in range(0, len(fields), 6)]
 

@@ -59,6 +59,22 @@ def test_every_kind(ask, kind: str) -> None:
         assert ask(kind, f"{row['group']}/{row['name']}" if kind == "profiles" else row["name"])
 
 
+def test_a_profile_tells_the_source_of_each_value(ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = ask("profiles", "markov", "--json")["detail"]["values"]
+    assert values["mean_on_s"] == {"value": 600, "source": "engineering estimate", "unverified": True, "given": True}
+    fleet = ask("profiles", "poster-1-1-1", "--json")["detail"]["values"]
+    assert "10.1145/3680207.3765660" in fleet["devices"]["source"]
+    assert fleet["offline"] == {"value": "pause", "source": "", "unverified": False, "given": False}
+    (tmp_path / "profiles" / "devices").mkdir(parents=True)
+    board = "name: desk\ndense_gflops: 40\nmemory_mib: {value: 4096, source: its label}\nidle_w: 2\ntrain_w: 6\n"
+    (tmp_path / "profiles" / "devices" / "desk.yaml").write_text(board)
+    monkeypatch.chdir(tmp_path)
+    lines = {line.split()[0]: line for line in ask("profiles", "desk").splitlines() if line}
+    assert lines["dense_gflops"].endswith("the file gives no source")
+    assert lines["memory_mib"].endswith("its label")
+    assert lines["rnn_factor"].endswith("default")
+
+
 def test_every_profile_can_be_read(ask) -> None:
     assert [row["name"] for row in ask("profiles", "--check", "--json")["profiles"] if row["broken"]] == []
 

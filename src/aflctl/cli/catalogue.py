@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -237,11 +237,18 @@ def _profile(name: str) -> Detail:
         "values": data,
     }  # fmt: skip
     rows = [
-        (key, _shown(v["value"]), ("unverified: " if v["unverified"] else "") + (v["source"] or "default"))
+        (key, _shown(v["value"]), ("unverified: " if v["unverified"] else "") + _origin(v))
         for key, v in data.items()
     ]
     lines = [("group", row.group), ("from", row.owner), ("file", row.path)]
     return Detail(f"profile {row.name}", facts, lines, row.summary, ("field", "value", "source"), rows)
+
+
+def _origin(value: Mapping[str, Any]) -> str:
+    """Where a value of a profile comes from, as far as its file says; a word such as a kind needs no source."""
+    if value["source"] or not value["given"]:
+        return str(value["source"] or "default")
+    return "" if isinstance(value["value"], str) else "the file gives no source"
 
 
 def _preset_rows() -> list[dict[str, Any]]:

@@ -31,18 +31,25 @@ def profiles(base: Path | None = None, *, check: bool = False) -> list[ProfileRo
 
 
 def values(row: ProfileRow) -> dict[str, dict[str, Any]]:
-    """Field -> its value, where the value comes from, and whether that is unverified; fields at their default too."""
+    """Field -> its value, its source, whether that is unverified, and whether the file gives it or it is a default.
+
+    The parameters of an availability process are fields like others; a fleet has one source for all that its file says.
+    """
+    import yaml
+
     read = getattr(Library(row.path.parent), _READERS[row.group])
     data = read(str(row.path.resolve())).model_dump(mode="json")
-    sources = data.pop("sources", {})
+    sources, whole = data.pop("sources", {}), data.pop("source", "")
+    given = set(yaml.safe_load(row.path.read_text(encoding="utf-8")))
     return {
         field: {
             "value": value,
-            "source": sources.get(field, {}).get("source", ""),
+            "source": sources.get(field, {}).get("source", "") or (whole if field in given else ""),
             "unverified": sources.get(field, {}).get("unverified", False),
+            "given": field in given,
         }
-        for field, value in data.items()
-        if field not in ("name", "summary") and value is not None
+        for field, value in {**data, **data.pop("params", {})}.items()
+        if field not in ("name", "summary", "params") and value is not None
     }
 
 
