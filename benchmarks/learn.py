@@ -23,8 +23,8 @@ OWN: dict[str, list[str]] = {
     "central": ["stop.updates=8", "evaluate.every.updates=1"],
     "malenia": [
         "clients.concurrency=60",
-        "algorithm.lr=10",
-        "stop.versions=60",
+        "algorithm.server_optimizer.lr=20",
+        "stop.versions=40",
         "stop.updates=200000",
         "evaluate.every.versions=5",
     ],

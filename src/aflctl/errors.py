@@ -1,21 +1,21 @@
 """Every error a user can meet; each class knows its exit code.
 
-    AflctlError                 1  the work failed
-    |-- RunFailed               1  a run began and could not be finished
-    |   |-- Diverged            1  weights or updates are no longer finite
-    |   |-- Stalled             1  nobody flies, nobody is idle, nobody will ever come online
-    |   |-- HookFailed          1  a plug-in raised, or returned something of the wrong shape
-    |   `-- InvariantBroken     1  the books do not balance (a defect of ours)
-    |-- VerifyFailed            1  a re-executed run differs from the recorded one
-    |-- UserError               2  the user's mistake
-    |   |-- ConfigError         2  one or more problems in a configuration
-    |   |-- UnknownName         2  no plug-in, preset, profile or run of that name
-    |   `-- RunDirError         2  a run directory that cannot be used as asked
-    |-- EnvironmentProblem      3  something outside the configuration is missing or broken
-    |   |-- PluginBroken        3  an installed plug-in does not load
-    |   |-- DataMissing         3  a dataset is not on this machine
-    |   `-- DiskProblem         3  full disk, no permission
-    `-- Interrupted           130  stopped by the user; the run can be continued
+AflctlError                 1  the work failed
+|-- RunFailed               1  a run began and could not be finished
+|   |-- Diverged            1  weights or updates are no longer finite
+|   |-- Stalled             1  nobody flies, nobody is idle, nobody will ever come online
+|   |-- HookFailed          1  a plug-in raised, or returned something of the wrong shape
+|   `-- InvariantBroken     1  the books do not balance (a defect of ours)
+|-- VerifyFailed            1  a re-executed run differs from the recorded one
+|-- UserError               2  the user's mistake
+|   |-- ConfigError         2  one or more problems in a configuration
+|   |-- UnknownName         2  no plug-in, preset, profile or run of that name
+|   `-- RunDirError         2  a run directory that cannot be used as asked
+|-- EnvironmentProblem      3  something outside the configuration is missing or broken
+|   |-- PluginBroken        3  an installed plug-in does not load
+|   |-- DataMissing         3  a dataset is not on this machine
+|   `-- DiskProblem         3  full disk, no permission
+`-- Interrupted           130  stopped by the user; the run can be continued
 """
 
 from __future__ import annotations

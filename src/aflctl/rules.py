@@ -207,12 +207,10 @@ class ClientTable:
 
 
 def unheard_first(table: ClientTable, k: int, fleet: Fleet) -> list[int]:
-    """k idle clients: those that have no row yet, then others, so that one who never comes online stops nobody."""
-    new = [c for c in range(fleet.clients) if c not in table and c in fleet.idle]
-    picked = fleet.draw(min(k, len(new)), new)
-    if len(picked) == k:
-        return picked
-    return picked + fleet.draw(k - len(picked), [c for c in range(fleet.clients) if c not in picked])
+    """At most k idle clients that have no row yet; where there are none and nobody flies, others go on meanwhile."""
+    new = [c for c in range(fleet.clients) if c not in table and c not in fleet.flying]
+    # `draw` falls short where they are away: then the loop wakes at the next client that comes online
+    return fleet.draw(k, new) if fleet.flying or any(c in fleet.idle for c in new) else fleet.draw(k)
 
 
 def require_plain_sgd(local: Local, method: str, instead: str) -> None:

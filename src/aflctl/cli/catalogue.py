@@ -177,9 +177,7 @@ def _distribution_rows(check: bool) -> list[dict[str, Any]]:
 
 
 def _offers(registry: Registry, distribution: str) -> dict[str, list[Entry]]:
-    found = {
-        kind: [e for e in registry.entries(kind) if e.distribution == distribution] for kind in plugins.KINDS
-    }
+    found = {kind: [e for e in registry.entries(kind) if e.distribution == distribution] for kind in plugins.KINDS}
     return {kind: entries for kind, entries in found.items() if entries}
 
 

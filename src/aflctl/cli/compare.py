@@ -70,13 +70,19 @@ def compare(
     on: OnOption = None,
     columns: Annotated[
         Words,
-        typer.Option("--columns", "-c", metavar="LIST", show_default=False,
-                     help="What to show: acc.final,time_to:0.8,staleness.mean,=local.lr,.host_s; =* is what differs."),
+        typer.Option(
+            "--columns",
+            "-c",
+            metavar="LIST",
+            show_default=False,
+            help="What to show: acc.final,time_to:0.8,staleness.mean,=local.lr,.host_s; =* is what differs.",
+        ),
     ] = None,
     sort: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option("--sort", metavar="COLUMN", help="Best first; -COLUMN turns it round; label for names.",
-                     show_default=False),
+        typer.Option(
+            "--sort", metavar="COLUMN", help="Best first; -COLUMN turns it round; label for names.", show_default=False
+        ),
     ] = None,
     filter: FilterOption = None,
     format: Annotated[
@@ -84,8 +90,12 @@ def compare(
     ] = "table",
     plot: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option("--plot", metavar="PLACE", show_default=False,
-                     help="Draw: a folder for all pictures, or one file (time.svg, updates.pdf, staleness.png, ...)."),
+        typer.Option(
+            "--plot",
+            metavar="PLACE",
+            show_default=False,
+            help="Draw: a folder for all pictures, or one file (time.svg, updates.pdf, staleness.png, ...).",
+        ),
     ] = None,
     unfinished: UnfinishedOption = False,
     strict: StrictOption = False,

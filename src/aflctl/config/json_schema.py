@@ -81,9 +81,7 @@ def _kind(kind: str, registry: plugins.Registry, defs: dict[str, Any], beside: d
     return {"description": f"a {word}: its name, or a mapping with its name and parameters", "oneOf": texts + objects}
 
 
-def _plugin(
-    kind: str, name: str, cls: type[BaseModel], defs: dict[str, Any], beside: dict[str, Any]
-) -> dict[str, Any]:
+def _plugin(kind: str, name: str, cls: type[BaseModel], defs: dict[str, Any], beside: dict[str, Any]) -> dict[str, Any]:
     prefix = f"{kind}.{name.replace('/', '.')}"
     title = {"title": name, "description": (cls.__doc__ or "").strip().split("\n")[0]}
     head: dict[str, Any] = {"name": {"const": name}}

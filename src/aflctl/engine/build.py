@@ -111,7 +111,6 @@ def build(
     world = build_world(config.fleet, setup.clients, plan.seeds["fleet"], base)
     kit = Kit(algorithm, task, feed, config.local)
 
-
     def height() -> float:
         from aflctl.engine.rehearsal import Scene  # which builds on this module
 

@@ -171,9 +171,7 @@ def staleness_rows(books: Books) -> list[StalenessRow]:
     ]
 
 
-def store(
-    path: Path, document: Mapping[str, Any], scene: Scene, rehearsal: Rehearsal, recorder: Rows | None
-) -> None:
+def store(path: Path, document: Mapping[str, Any], scene: Scene, rehearsal: Rehearsal, recorder: Rows | None) -> None:
     """Writes the plan's files; an earlier plan of the same identity is replaced."""
     with disk(path):
         path.mkdir(parents=True, exist_ok=True)

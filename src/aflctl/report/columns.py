@@ -1,14 +1,14 @@
 """The small language of columns, and what a column says of a group of runs.
 
-    acc.final acc.best loss.final f1.final personal.mean   of the last or the best evaluation
-    auc:time auc:updates auc:bytes auc:joules              mean accuracy over a common budget (area under the curve)
-    time_to:0.8 updates_to:0.8 bytes_to:0.8 joules_to:0.8  what it takes to a target, censored where it is not reached
-    reached:0.8                                            share of the runs that come there
-    converge:0.95 personal.converge:0.95                   virtual seconds to this share of the run's own best accuracy
-    staleness.mean totals.lost ...                         any number in summary.json, by its dotted path
-    traffic energy                                         bytes of both directions; joules of the clients
-    =local.lr  =*                                          a value of the configuration; all that differ
-    .host_s .runs .seeds .executor .stop                   about the runs themselves
+acc.final acc.best loss.final f1.final personal.mean   of the last or the best evaluation
+auc:time auc:updates auc:bytes auc:joules              mean accuracy over a common budget (area under the curve)
+time_to:0.8 updates_to:0.8 bytes_to:0.8 joules_to:0.8  what it takes to a target, censored where it is not reached
+reached:0.8                                            share of the runs that come there
+converge:0.95 personal.converge:0.95                   virtual seconds to this share of the run's own best accuracy
+staleness.mean totals.lost ...                         any number in summary.json, by its dotted path
+traffic energy                                         bytes of both directions; joules of the clients
+=local.lr  =*                                          a value of the configuration; all that differ
+.host_s .runs .seeds .executor .stop                   about the runs themselves
 """
 
 from __future__ import annotations

@@ -271,5 +271,3 @@ def _common_target(facts: Sequence[Facts]) -> tuple[float, ...]:
         if candidates:
             return (max(candidates),)
     return (min(tally),) if tally else ()
-
-

@@ -57,11 +57,13 @@ def table_mean_at_each_arrival(cls: type[Any]) -> None:
         assert bool(step.advanced) == (v > 0)
         xs.append(float(state.w))
     assert xs == [0.0, 1.0, 0.0, 1.0]
-    # while the table fills: who has no row first, then others
+    # while the table fills: who has no row; others only where nobody flies, for who is away may never come
     state = alg.init(setup(vec(0.0), (1,) * 3), fleet(samples=(1,) * 3))
     state = alg.receive(state, update(0, sent=vec(0.0), delta=vec(4.0)), fleet(samples=(1,) * 3)).state
     assert alg.select(state, fleet(capacity=2, samples=(1,) * 3, idle=(0, 1, 2))) == [1, 2]
-    assert alg.select(state, fleet(capacity=2, samples=(1,) * 3, idle=(0, 2))) == [2, 0]
+    assert alg.select(state, fleet(capacity=2, samples=(1,) * 3, idle=(0, 2))) == [2]
+    assert alg.select(state, fleet(capacity=2, samples=(1,) * 3, idle=(0,), flying={1: 0})) == []
+    assert alg.select(state, fleet(capacity=2, samples=(1,) * 3, idle=(0,))) == [0]
     # ACED: client 1's row (from version 0) expires at version 3 with max_age 2: the mean is client 0's alone
     alg = cls(max_age=2)
     state = alg.init(setup(vec(0.0)), fleet())

@@ -29,7 +29,7 @@ class AceState:
 class Ace(Algorithm[AceState]):
     """All-client engagement: fully asynchronous, yet each client has the same say, however fast it is.
 
-        start:   every client trains from x_0, those never heard first, which fills the table; x stays
+        start:   every client trains from x_0 once, which fills the table; x stays
         then, at each arrival:  U_i <- D_i;   x <- x + opt( mean over j in A of U_j )
         A = all clients (ACE), or those whose U_j started at most `max_age` versions ago (ACED)
 

@@ -10,6 +10,7 @@ from pydantic import Field
 from aflctl.api import Algorithm, Assignment, Fleet, Recall, Setup, Step, Update
 from aflctl.builtin.algorithms.ringleader import Gathered
 from aflctl.errors import UserError
+from aflctl.rules import OptimizerState, ServerOptimizer
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,12 +22,13 @@ class MaleniaState:
 
     w: Tensor
     now: Gathered
+    opt: OptimizerState
 
 
 class Malenia(Algorithm[MaleniaState]):
     """Synchronous steps under different data: fast clients refine their own part of a batch, not their share of it.
 
-        tau = 0:  to client i's row;  once  N / sum_i (1 / B_i) >= S / N:   x <- x + lr/N sum_i mean of row i
+        tau = 0:  to client i's row;  once  N / sum_i (1 / B_i) >= S / N:   x <- x + opt( 1/N sum_i mean of row i )
         tau > 0:  ignored;  with `cancel` jobs at the old model are stopped when the model moves
 
     B_i counts the updates in client i's row, S is `size`; the left side is their harmonic mean, 0 while a row is empty.
@@ -43,13 +45,13 @@ class Malenia(Algorithm[MaleniaState]):
 
     size: int | None = Field(None, ge=1, description="S, N times the harmonic mean of the rows' updates; none = N")
     cancel: bool = Field(True, description="stop jobs at the old model instead of ignoring their gradients")
-    lr: float = Field(1.0, gt=0, description="factor on the mean of the rows")
     steps: int | None = Field(1, ge=1, description="local steps per update; none = the local configuration")
+    server_optimizer: ServerOptimizer = Field(ServerOptimizer(), description="how the mean of the rows moves x")
 
     def init(self, setup: Setup, fleet: Fleet) -> MaleniaState:
         if setup.concurrency != setup.clients:
             raise UserError("malenia needs every client in flight", hint="set clients.concurrency to clients.count")
-        return MaleniaState(setup.init, Gathered.empty(setup.init))
+        return MaleniaState(setup.init, Gathered.empty(setup.init), self.server_optimizer.init(setup.init))
 
     def assign(self, state: MaleniaState, client: int, fleet: Fleet) -> Assignment:
         return Assignment({"w": state.w}, steps=self.steps)
@@ -61,8 +63,8 @@ class Malenia(Algorithm[MaleniaState]):
         state.now.put(update.client, update.delta, n)
         if len(count) < n or n / sum(1 / b for b in count.values()) < (self.size or n) / n:
             return Step(state, weight=1 / n)
-        w = state.w.add(state.now.acc, alpha=self.lr)
-        return Step(MaleniaState(w, Gathered.empty(w)), advanced=True, weight=1 / n)
+        w, opt = self.server_optimizer.step(state.w, state.now.acc, state.opt)
+        return Step(MaleniaState(w, Gathered.empty(w), opt), advanced=True, weight=1 / n)
 
     def recall(self, state: MaleniaState, fleet: Fleet) -> dict[int, Recall]:
         return {c: "cancel" for c, f in fleet.flying.items() if f.staleness} if self.cancel else {}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import Field
 
 from aflctl.api import Algorithm, Assignment, Fleet, Recall, Setup, Step, Update
+from aflctl.rules import OptimizerState, ServerOptimizer
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,13 +20,14 @@ class RennalaState:
 
     w: Tensor
     acc: Tensor
+    opt: OptimizerState
     got: int = 0
 
 
 class Rennala(Algorithm[RennalaState]):
     """Synchronous steps without a barrier: fast workers give several gradients to a batch, stale ones are thrown away.
 
-        tau = 0:  acc <- acc + D_i;  at the B-th:  x <- x + lr acc / B,  acc <- 0
+        tau = 0:  acc <- acc + D_i;  at the B-th:  x <- x + opt( acc / B ),  acc <- 0
         tau > 0:  ignored;  with `cancel` jobs at the old model are stopped when the model moves
 
     B is `batch`. Every applied gradient is fresh. A version is a batch.
@@ -38,11 +40,11 @@ class Rennala(Algorithm[RennalaState]):
 
     batch: int | None = Field(None, ge=1, description="B, updates per version; none = clients.concurrency")
     cancel: bool = Field(True, description="stop jobs at the old model instead of ignoring their gradients")
-    lr: float = Field(1.0, gt=0, description="factor on the mean update")
     steps: int | None = Field(1, ge=1, description="local steps per update; none = the local configuration")
+    server_optimizer: ServerOptimizer = Field(ServerOptimizer(), description="how the batch's mean moves x")
 
     def init(self, setup: Setup, fleet: Fleet) -> RennalaState:
-        return RennalaState(setup.init, setup.init.new_zeros(setup.size))
+        return RennalaState(setup.init, setup.init.new_zeros(setup.size), self.server_optimizer.init(setup.init))
 
     def assign(self, state: RennalaState, client: int, fleet: Fleet) -> Assignment:
         return Assignment({"w": state.w}, steps=self.steps)
@@ -54,8 +56,8 @@ class Rennala(Algorithm[RennalaState]):
         state = replace(state, got=state.got + 1)
         if state.got < (self.batch or fleet.capacity):
             return Step(state, weight=1.0)
-        w = state.w.add(state.acc, alpha=self.lr / state.got)
-        return Step(RennalaState(w, state.acc.zero_()), advanced=True, weight=1.0)
+        w, opt = self.server_optimizer.step(state.w, state.acc.div_(state.got), state.opt)
+        return Step(RennalaState(w, state.acc.zero_(), opt), advanced=True, weight=1.0)
 
     def recall(self, state: RennalaState, fleet: Fleet) -> dict[int, Recall]:
         return {c: "cancel" for c, f in fleet.flying.items() if f.staleness} if self.cancel else {}
