@@ -116,6 +116,10 @@ class RunDirError(UserError):
     """A run directory that cannot be used as asked."""
 
 
+class RunBusy(RunDirError):
+    """Another process makes this run at the moment."""
+
+
 class EnvironmentProblem(AflctlError):
     """Something outside the configuration is missing or broken."""
 

@@ -17,6 +17,7 @@ import pytest
 import aflctl
 from aflctl.cli.app import execute
 from aflctl.engine.suite import SuiteResult, run_suite
+from aflctl.runs import lock
 from aflctl.runs.rundir import find_all
 
 Write = Callable[..., Path]
@@ -96,6 +97,20 @@ def test_a_failed_run_stops_no_other(write: Write, bad: Path, told: Told) -> Non
     assert [row["code"] for row in told(result.path)] == [1, 1, 0]
     bad.write_text(BAD.replace('raise ValueError("no such thing")', "return None"))
     assert states(run_suite(write(matrix)))[2] == "kept"
+
+
+def test_a_run_that_another_process_makes_is_left_to_it(write: Write, capsys: pytest.CaptureFixture[str]) -> None:
+    (row,) = run_suite(write("matrix: {seed: [0]}\n")).rows
+    (Path(str(row.path)) / "summary.json").unlink()  # as if it were under way
+    mine = lock.acquire(Path(str(row.path)))
+    file = write("matrix: {seed: [0, 1]}\n")
+    result = run_suite(file)
+    assert (states(result), result.exit_code) == (["busy", "done"], 1)
+    assert f"process {os.getpid()}" in result.rows[0].message
+    assert execute(["run", str(file)]) == 1
+    assert "1 before, 1 made elsewhere" in capsys.readouterr().out
+    lock.release(Path(str(row.path)), mine)
+    assert states(run_suite(file)) == ["done", "kept"]
 
 
 def test_where_all_fail_alike_the_exit_code_says_how(write: Write) -> None:

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 STATES = {
     "waiting": "waiting", "running": "running", "done": "done", "kept": "was done", "failed": "FAILED",
-    "stopped": "stopped",
+    "stopped": "stopped", "busy": "elsewhere",
 }  # fmt: skip
-ORDER = {"running": 0, "failed": 1, "stopped": 2, "waiting": 3, "done": 4, "kept": 5}
+ORDER = {"running": 0, "failed": 1, "stopped": 2, "busy": 2, "waiting": 3, "done": 4, "kept": 5}
 DRAWN_EVERY_S = 0.2
 
 
@@ -241,10 +241,14 @@ def _tell(result: SuiteResult) -> None:
         console.err(f"note: {note}")
     for row in failed:
         console.error(f"{row.label}: {row.message}")
+    busy = [row for row in result.rows if row.state == "busy"]
+    for row in busy:
+        console.err(f"note: {row.label}: {row.message}")
     console.out()
     fresh = sum(row.state == "done" for row in result.rows)
     kept = sum(row.state == "kept" for row in result.rows)
-    words = [f"{fresh} done now", f"{kept} before" if kept else "", f"{len(failed)} failed" if failed else ""]
+    words = [f"{fresh} done now", f"{kept} before" if kept else "", f"{len(failed)} failed" if failed else "",
+             f"{len(busy)} made elsewhere (later, the same command shows them too)" if busy else ""]  # fmt: skip
     console.out(f"{len(result.rows)} runs: {', '.join(word for word in words if word)}")
     if result.comparison is not None and len(result.comparison.groups) > 1:
         console.out(f"as a page, with pictures: aflctl report {result.path}")

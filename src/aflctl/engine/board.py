@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
-State = Literal["waiting", "running", "done", "kept", "failed", "stopped"]
-"""`kept` was finished before; `stopped` was told to stop and can be continued."""
+State = Literal["waiting", "running", "done", "kept", "failed", "stopped", "busy"]
+"""`kept` was finished before; `stopped` was told to stop and can be continued; `busy`: another process makes it."""
 
 
 @dataclass
@@ -105,10 +105,10 @@ class Board:
 
     @property
     def exit_code(self) -> int:
-        """0 done; 1 a run failed (the failures' own code where nothing else came of it); 130 stopped."""
+        """0 done; 1 a run failed (the failures' own code where nothing else came of it) or is busy; 130 stopped."""
         if self.count("stopped", "waiting", "running"):
             return 130
-        codes = {row.code for row in self.rows if row.state == "failed"}
+        codes = {row.code for row in self.rows if row.state in ("failed", "busy")}
         if not codes:
             return 0
         return codes.pop() if len(codes) == 1 and not self.count("done", "kept") else 1

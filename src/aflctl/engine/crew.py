@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from aflctl.engine import run_loaded
 from aflctl.engine.board import Board, Ending
 from aflctl.engine.checks import CHECKS
-from aflctl.errors import AflctlError, Interrupted
+from aflctl.errors import AflctlError, Interrupted, RunBusy
 
 if TYPE_CHECKING:
     from multiprocessing.context import SpawnProcess
@@ -50,6 +50,8 @@ def execute(draft: Draft, root: Path, rerun: bool, opened: Opened | None = None,
         result = run_loaded(loaded, runs_dir=root, rerun=rerun, begun=begun, progress=progress, opened=opened)
     except (Interrupted, KeyboardInterrupt):
         return Ending("stopped", code=Interrupted.exit_code)
+    except RunBusy as error:
+        return Ending("busy", code=1, message=error.message)
     except AflctlError as error:
         where = f"{error.where}: " if error.where else ""
         return Ending("failed", code=error.exit_code, message=f"{where}{error.message}")

@@ -157,7 +157,7 @@ def _recording(folder: Path, name: str, progress: Told | None) -> Told:
     """suite.json is written when a run is over, so that it tells the truth even if this process is killed."""
 
     def told(board: Board, i: int) -> None:
-        if board.rows[i].state in ("done", "failed", "stopped"):
+        if board.rows[i].state in ("done", "failed", "stopped", "busy"):
             _store(folder, name, board)
         if progress is not None:
             progress(board, i)

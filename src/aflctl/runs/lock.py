@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from aflctl.errors import RunDirError
+from aflctl.errors import RunBusy
 from aflctl.runs.atomic import disk, write_text
 
 NAME = "lock"
@@ -115,7 +115,7 @@ def acquire(folder: Path) -> Holder:
     with _alone(folder):
         living = holder(folder)
         if living is not None:
-            raise RunDirError(
+            raise RunBusy(
                 f"this run is being made by {living} since {living.since}",
                 where=str(folder),
                 hint=f"wait for it, or if that process is gone, delete {folder / NAME}",
