@@ -279,20 +279,6 @@ def copied(real: Path, target: Path) -> None:
 
 
 @pytest.mark.realdata
-@pytest.mark.parametrize(
-    ("dataset", "folder", "mean"), [(Mnist(), "MNIST", 0.1307), (FashionMnist(), "FashionMNIST", 0.2860)]
-)
-def test_real_statistics(dataset: FileDataset, folder: str, mean: float, real_data: Path, tmp_path: Path) -> None:
-    copied(real_data / folder / "raw", tmp_path / dataset.key / "raw")
-    dataset.prepare(tmp_path, download=False)
-    source = dataset.open(tmp_path)
-    assert (len(source.train), len(source.test)) == (60_000, 10_000)
-    pixels = source.train.x[0].float() / 255
-    assert abs(pixels.mean().item() - mean) < 1e-4
-    assert abs(pixels.std().item() - source.spec.modalities[0].std[0]) < 1e-4
-
-
-@pytest.mark.realdata
 def test_real_mnist_nearest_class_mean(real_data: Path, tmp_path: Path) -> None:
     copied(real_data / "MNIST" / "raw", tmp_path / "mnist" / "raw")
     source = prepared(Mnist(), tmp_path)

@@ -11,6 +11,7 @@ import torch
 
 from aflctl.cli.app import execute
 from aflctl.data.raw import looking_in
+from aflctl.data.survey import survey
 from aflctl.plugins import registry
 
 pytestmark = pytest.mark.realdata
@@ -33,8 +34,12 @@ def prepared(cache: Path, real_data: Path, name: str, where: str, params: dict[s
     [("mnist", 0.1307, 0.3081, [5923, 6742, 5958]), ("fashion-mnist", 0.2860, 0.3530, [6000, 6000, 6000])],
 )
 def test_statistics(name: str, mean: float, std: float, classes: list[int], cache: Path, real_data: Path) -> None:
-    source = prepared(cache, real_data, name, ".", {}).open(cache)
-    assert (len(source.train), len(source.test)) == (60_000, 10_000)
+    dataset = prepared(cache, real_data, name, ".", {})
+    source = dataset.open(cache)
+    with looking_in(real_data):
+        found_here = survey(dataset, cache)
+    assert found_here.differences == []
+    assert list(found_here.originals.values()) == ["original"] * 4
     grey, count = torch.arange(256) / 255, source.train.x[0].flatten().bincount(minlength=256).double()
     found = float((grey * count).sum() / count.sum())
     assert found == pytest.approx(mean, abs=5e-5)

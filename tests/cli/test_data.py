@@ -177,3 +177,10 @@ def test_clients_that_a_partition_drops_are_no_clients(capsys, tmp_path: Path) -
     summary = document(capsys)["summary"]
     assert summary["partition"]["clients"] == shown["clients"]
     assert "clients-left-out" in {warning["code"] for warning in summary["warnings"]}
+
+
+def test_of_clients_that_make_their_data_the_first_thousand_are_shown(capsys) -> None:
+    assert execute(["data", "show", *words("dataset.name=synthetic", "clients.count=1200")]) == 0
+    shown = capsys.readouterr().out
+    assert "the first 1,000 of 1,200 clients" in shown
+    assert "partition:" not in shown

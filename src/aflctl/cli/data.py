@@ -20,6 +20,7 @@ app = typer.Typer(help="List, fetch and show datasets.", no_args_is_help=True, r
 
 DatasetArgument = Annotated[str, typer.Argument(metavar="DATASET", help="Name of a dataset; see aflctl data list.")]
 MOST_LEFT_OUT = 3
+MOST_MADE = 1000
 FACTS = {
     "dataset": "dataset", "clients": "clients", "samples": "training samples", "size_min": "smallest client",
     "size_median": "median client", "size_max": "largest client", "classes_per_client": "classes per client",
@@ -187,15 +188,17 @@ def show(
     if png is not None and png.suffix.lower() != ".png":
         raise errors.UserError(f"{png.name} does not end in .png", where="--png")
     data = federate(plan, folder())
-    views = (data.train(client) for client in range(len(data.samples)))
+    found = facts_of(data)
+    # clients that make their data are looked at one by one, so not at a million of them
+    looked = len(data.samples) if found else min(len(data.samples), MOST_MADE)
+    views = (data.train(client) for client in range(looked))
     counts = np.stack([np.bincount(v.labels.numpy(), minlength=data.spec.classes) for v in views])
-    partition = {"name": plan.config.dataset.partition.name, **plan.partition.model_dump(mode="json")}
-    found = facts_of(data) or describe_counts(counts)
-    facts = {"dataset": plan.config.dataset.name, **found, "fingerprint": data.fingerprint}
+    partition = {"name": plan.config.dataset.partition.name, **plan.partition.model_dump(mode="json")} if found else {}
+    facts = {"dataset": plan.config.dataset.name, **(found or describe_counts(counts)), "fingerprint": data.fingerprint}
     names = data.spec.class_names or tuple(str(i) for i in range(data.spec.classes))
     if png is not None:
         with writing(png):
-            draw_bubbles(png, counts, names, f"{facts['dataset']}, {facts['clients']} clients, {partition['name']}")
+            draw_bubbles(png, counts, names, f"{facts['dataset']}, {facts['clients']} clients, {partition.get('name', 'their own data')}")
     if save is not None:
         parts = getattr(data, "parts", None)
         if parts is None:
@@ -208,12 +211,15 @@ def show(
         return
     for line in lines(counts, names, shutil.get_terminal_size((80, 24)).columns):
         console.out(line)
+    if looked < len(data.samples):
+        console.out(f"these are the first {looked:,} of {len(data.samples):,} clients, which make their data")
     for key, told in FACTS.items():
         if key not in facts:
             continue
         shown = f"{facts[key]:.4g}" if isinstance(facts[key], float) else facts[key]
         console.out(f"{told}: {shown}")
-    console.out("partition: " + " ".join(f"{k}={v}" if k != "name" else str(v) for k, v in partition.items()))
+    if partition:
+        console.out("partition: " + " ".join(f"{k}={v}" if k != "name" else str(v) for k, v in partition.items()))
     for kind, written in (("picture", png), ("index lists", save)):
         if written is not None:
             console.out(f"{kind}: {written}")
