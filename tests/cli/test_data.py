@@ -80,7 +80,7 @@ def test_run_on_an_absent_dataset_says_which_command_fetches_it(capsys) -> None:
     [
         (["prepare", "mnits"], "did you mean 'mnist'"),
         (["prepare", "cifar10", "--set", "batches=9"], "less than or equal to 5"),
-        (["prepare", "cifar10", "--set", "batch=1"], "parameters of cifar10: batches"),
+        (["prepare", "cifar10", "--set", "batch=1"], "parameters of cifar10: normalise, batches"),
         (["prepare", "cifar10", "--set", "batches"], "expected KEY=VALUE"),
         (["prepare", "mnist", "--from", "/no/such/folder"], "no such folder"),
     ],

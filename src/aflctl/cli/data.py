@@ -197,8 +197,9 @@ def show(
     facts = {"dataset": plan.config.dataset.name, **(found or describe_counts(counts)), "fingerprint": data.fingerprint}
     names = data.spec.class_names or tuple(str(i) for i in range(data.spec.classes))
     if png is not None:
+        title = f"{facts['dataset']}, {facts['clients']} clients, {partition.get('name', 'their own data')}"
         with writing(png):
-            draw_bubbles(png, counts, names, f"{facts['dataset']}, {facts['clients']} clients, {partition.get('name', 'their own data')}")
+            draw_bubbles(png, counts, names, title)
     if save is not None:
         parts = getattr(data, "parts", None)
         if parts is None:
