@@ -12,9 +12,10 @@ from statistics import median
 from typing import Any
 
 import torch
-from floor import SHAPES, floor_ms
+from floor import floor_ms
 from workloads import bare, interleaved, ratio, workload
 
+from aflctl.train.allocator import keep_freed_memory
 from aflctl.train.executors.stacked import Stacked
 from aflctl.train.executors.workers import Workers
 from aflctl.train.jobs import train
@@ -29,7 +30,7 @@ def serial_row(name: str, repeats: int) -> None:
     kit, specs, plain = workload(name, 3)
     steps = sum(s.steps for s in specs)
     taken = interleaved(repeats, bare=lambda: bare(plain, kit, specs), serial=lambda: [train(kit, s) for s in specs])
-    low = floor_ms(SHAPES[name])
+    low = floor_ms(name)
     ms = 1e3 * median(taken["serial"]) / steps
     speed = ratio(taken["bare"], taken["serial"])
     row("serial / bare loop", name, speed, "(bar 0.9)", ms, low)
@@ -76,7 +77,7 @@ def workers_row(name: str, repeats: int) -> None:
         ours.append(time.perf_counter() - start)
     workers.close()
     steps = sum(s.steps for s in specs)
-    low = floor_ms(SHAPES[name]) / 2
+    low = floor_ms(name) / 2
     row("workers=2 / two loops", name, ratio(joint, ours), "(bar 0.9)", 1e3 * median(ours) / steps, low)
 
 
@@ -93,7 +94,7 @@ def stacked_row(name: str, repeats: int, rows: int = 32, device: str = "cpu", ba
     taken = interleaved(repeats, serial=lambda: [train(kit, s) for s in specs], stacked=stacked)
     steps = sum(s.steps for s in specs)
     ms = 1e3 * median(taken["stacked"]) / steps
-    low = floor_ms(SHAPES[name], device)
+    low = floor_ms(name, device)
     speed = ratio(taken["serial"], taken["stacked"])
     where = "" if device == "cpu" else f" on {device}"
     row(f"stacked {rows} / serial{where}", name, speed, bar, ms, low)
@@ -105,6 +106,7 @@ def main() -> None:
     ask.add_argument("--gpu", action="store_true")
     given = ask.parse_args()
     torch.set_num_threads(1)
+    keep_freed_memory()  # as a run does; the bare loop of the same process has it too
     print(f"torch {torch.__version__}")
     if given.gpu:
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False

@@ -1,36 +1,65 @@
-"""The machine's floor: matrix products of the models' shapes, one thread, so that other numbers can be read as shares.
+"""The machine's floor: the products and convolutions of a model's layers, one thread, nothing else.
 
-python benchmarks/floor.py
+    python benchmarks/floor.py
+
+Of every linear and convolutional layer: the forward product, the gradient of its weights, and (but for the first
+layer) the gradient of its input. No autograd, no bias, no nonlinearity, no optimizer, no data.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from statistics import median
+from typing import Any
 
 import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from workloads import WORKLOADS, example
 
-SHAPES = {
-    "MLP 784-512-256-10, batch 64": [(64, 784, 512), (64, 512, 256), (64, 256, 10)],
-    "2NN 784-200-200-10, batch 10": [(10, 784, 200), (10, 200, 200), (10, 200, 10)],
-    "digits MLP 64-64-10, batch 32": [(32, 64, 64), (32, 64, 64), (32, 64, 10)],
-    "logistic on MNIST, batch 32": [(32, 784, 10)],
-    # convolutions as the products they amount to: positions x (channels * kernel) x filters
-    "CIFAR CNN, batch 50": [(50 * 1024, 75, 32), (50 * 256, 800, 64), (50, 4096, 20)],
-}
+from aflctl.train.allocator import keep_freed_memory
 
 
-def floor_ms(shapes: list[tuple[int, int, int]], device: str = "cpu", repeats: int = 30) -> float:
-    """Milliseconds of one SGD step's products: forward, input gradient and weight gradient of every layer."""
-    parts = [
-        (torch.randn(b, i, device=device), torch.randn(i, o, device=device), torch.randn(b, o, device=device))
-        for b, i, o in shapes
-    ]
+def layers(module: nn.Module, x: Tensor) -> list[tuple[nn.Module, Tensor, Tensor]]:
+    """(layer, its input, a gradient of its output's shape), in the order of a forward pass."""
+    seen: list[tuple[nn.Module, Tensor, Tensor]] = []
+    heavy = [m for m in module.modules() if isinstance(m, nn.Linear | nn.Conv2d)]
+
+    def keep(layer: nn.Module, given: Any, out: Tensor) -> None:
+        seen.append((layer, given[0].clone(), torch.randn_like(out)))
+
+    hooks = [m.register_forward_hook(keep) for m in heavy]
+    with torch.no_grad():
+        module(x)
+    for hook in hooks:
+        hook.remove()
+    return seen
+
+
+def products(layer: Any, x: Tensor, g: Tensor, first: bool) -> Callable[[], object]:
+    """The layer's products of one SGD step."""
+    w = layer.weight.detach()
+    if isinstance(layer, nn.Linear):
+        return lambda: (x @ w.t(), g.t() @ x, None if first else g @ w)
+    form = (layer.stride, layer.padding, layer.dilation)
+    needs = [not first, True, False]
+    backward = torch.ops.aten.convolution_backward
+    return lambda: (
+        F.conv2d(x, w, None, *form, layer.groups),
+        backward(g, x, w, None, *form, False, [0, 0], layer.groups, needs),
+    )
+
+
+def floor_ms(name: str, device: str = "cpu", repeats: int = 20) -> float:
+    """Milliseconds of one SGD step's products."""
+    module, x = example(name, device)
+    work = [products(m, a, g, i == 0) for i, (m, a, g) in enumerate(layers(module, x))]
     taken = []
     for _ in range(repeats):
         start = time.perf_counter()
-        for x, w, g in parts:
-            x @ w, g @ w.t(), x.t() @ g
+        for product in work:
+            product()
         if device != "cpu":
             torch.cuda.synchronize()
         taken.append(time.perf_counter() - start)
@@ -39,11 +68,10 @@ def floor_ms(shapes: list[tuple[int, int, int]], device: str = "cpu", repeats: i
 
 def main() -> None:
     torch.set_num_threads(1)
+    keep_freed_memory()
     print(f"torch {torch.__version__}, one thread")
-    for name, shapes in SHAPES.items():
-        flop = sum(6 * b * i * o for b, i, o in shapes)
-        ms = floor_ms(shapes)
-        print(f"{name:32s} {ms:8.3f} ms a step  {flop / ms / 1e6:8.1f} GFLOP/s")
+    for name in WORKLOADS:
+        print(f"{name:32s} {floor_ms(name):8.3f} ms a step")
 
 
 if __name__ == "__main__":

@@ -67,6 +67,12 @@ def workload(name: str, jobs: int, epochs: int = 2, device: str = "cpu", seed: i
     return Kit(FedBuff(), task, feed, local), specs, plain
 
 
+def example(name: str, device: str = "cpu") -> tuple[torch.nn.Module, torch.Tensor]:
+    """(the plain module, one batch of noise)."""
+    spec, model, batch, _ = WORKLOADS[name]
+    return model.build(spec).to(device), torch.randn(batch, *spec.modalities[0].shape, device=device)
+
+
 def bare(plain: Any, kit: Kit, specs: list[Spec]) -> None:
     """The loop a researcher writes: the same batches, torch's own optimizer, nothing else."""
     for s in specs:
