@@ -206,7 +206,9 @@ class Pool:
         try:
             return self.executor.result(spec)
         except JobFailed as failed:
-            at = "" if failed.hook == "start" else f" at step {failed.step + 1} of {failed.spec.planned}"
+            steps = failed.spec.planned
+            at = f" at step {failed.step + 1} of {steps}" if failed.step < steps else f" after its {steps} steps"
+            at = "" if failed.hook == "start" else at
             raise self._failure(failed.spec, failed.hook, at, failed.cause) from failed.cause
 
     @property

@@ -71,7 +71,7 @@ class RFedAvg(Algorithm[MapsState]):
         maps = [f for c, f in state.maps.items() if self.plus or c != client]
         near = sum(maps[1:], maps[0]) / len(maps) if maps else state.maps[client]
         down = 4 * (state.w.numel() + (1 if self.plus else len(maps)) * near.numel())
-        return Assignment({"w": state.w, "near": near, "share": near.new_tensor(bool(maps))}, down_bytes=down)
+        return Assignment({"w": state.w, "near": near, "share": near.new_full((), float(bool(maps)))}, down_bytes=down)
 
     def receive(self, state: MapsState, update: Update, fleet: Fleet) -> Step[MapsState]:
         if not state.training:
