@@ -17,6 +17,8 @@ import typer
 import yaml
 
 from aflctl.cli.app import app
+from aflctl.config.parameters import field_at
+from aflctl.config.schema import Config
 from pages import ROOT, Block, Shell, blocks, outline, outside_blocks, pages
 
 pytestmark = pytest.mark.cli
@@ -190,6 +192,16 @@ def test_commands_in_the_text_exist(page: str) -> None:
         if options is None or used - options:
             wrong.append(mention)
     assert wrong == []
+
+
+@pytest.mark.parametrize("page", LINKED)
+def test_keys_in_the_text_exist(page: str) -> None:
+    plain = "clients|local|server|stop|evaluate|seeds|engine|checkpoint|modalities"  # sections without plug-ins' keys
+    text = outside_blocks(ROOT / page)
+    found = re.findall(rf"(?:`|--set '?)((?:{plain})\.[a-z_]+(?:\.[a-z_]+)*)(?:[:=][^`]*)?`", text)
+    keys = {tuple(key.split(".")) for key in found if not key.startswith("clients.selection.")}
+    others = {("clients", "csv"), ("stop", "time")}  # a file; a name that was not chosen
+    assert {key for key in keys - others if field_at(Config, key)[1] is None} == set()
 
 
 @pytest.mark.parametrize("page", LINKED)
