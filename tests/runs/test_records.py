@@ -245,3 +245,13 @@ def test_a_tensor_counts_with_its_bits_shape_and_type() -> None:
     assert Digest().tensor(a).hexdigest() == same
     others = [a.double(), a.reshape(-1), -a, a.bfloat16(), torch.zeros(0), torch.tensor(1.0)]
     assert len({same, *(Digest().tensor(t).hexdigest() for t in others)}) == 7
+
+
+def test_a_column_that_format_1_gained_later_is_empty_in_older_runs(tmp_path: Path) -> None:
+    names = [name for name in METRICS if name != "wasted_j"]
+    (tmp_path / "metrics.csv").write_text(",".join(names) + "\n" + ",".join("1" for _ in names) + "\n")
+    table = read_rows(tmp_path / "metrics.csv")
+    assert (table["wasted_j"], table["energy_j"]) == ([None], [1.0])
+    (tmp_path / "metrics.csv").write_text("update\n1\n")
+    with pytest.raises(RunDirError, match="no column version"):
+        read_rows(tmp_path / "metrics.csv")

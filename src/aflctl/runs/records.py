@@ -26,6 +26,8 @@ CAUSES = ("held", "download", "compute", "offline", "upload")
 PHASES = ("download", "compute", "offline", "upload", "buffer")
 Outcome = Literal["used", "lost", "rejected", "cancelled", "flying"]
 Cell = float | int | str | None
+YOUNGER = frozenset({"wasted_j"})
+"""Columns that format 1 gained after its first runs were made; of those they are empty."""
 
 
 @dataclass(slots=True)
@@ -312,10 +314,11 @@ def read_rows(path: Path) -> Columns:
     for number, row in enumerate(rows, start=2):
         if len(row) != len(names):
             raise RunDirError(f"damaged: {len(row)} cells where there should be {len(names)}", where=f"{path}:{number}")
-    readers, data = _readers(path), {}
+    readers, data = _readers(path), dict[str, list[Any]]()
     absent = [name for name in readers if name not in names and name != "extra"]
-    if absent:
-        raise RunDirError(f"damaged: no column {absent[0]}", where=str(path))
+    if missed := [name for name in absent if name not in YOUNGER]:
+        raise RunDirError(f"damaged: no column {missed[0]}", where=str(path))
+    data |= {name: [None] * len(rows) for name in absent}
     for name, values in zip(names, zip(*rows) if rows else [()] * len(names)):
         read = readers.get(name, _number)
         try:
