@@ -12,6 +12,7 @@ import inspect
 import json
 import re
 import sys
+import tomllib
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -287,6 +288,9 @@ def catalogue(kind: str, title: str, intro: str) -> Iterator[str]:
     """All built-in plug-ins of a kind: a table, then each with its docstring and parameters."""
     registry = plugins.registry()
     entries = [e for e in registry.entries(kind) if e.distribution == "aflctl"]
+    named = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"][f"aflctl.{kind}"]
+    if {e.name for e in entries} != set(named):
+        raise SystemExit(f"other {kind} are installed than pyproject.toml names: pip install --no-deps -e .")
     yield f"# {title}"
     yield ""
     yield intro

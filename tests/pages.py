@@ -3,7 +3,8 @@
 A page is a story in an empty folder. Its blocks are taken in order:
 
     sh, console   commands (`$ ...` in console), each must end with exit code 0
-    yaml          a file if the first line is `# name.yaml`, else a configuration that is executed for a few updates
+    yaml          a file if the first line is `# name.yaml`, else a configuration that is executed for a few updates;
+                  of a workflow, `# .github/workflows/name.yml`, the steps are executed
     python        a file if the first line is `# name.py`, else a program
     csv           a file; its first line, `# name.csv`, is left out
     toml          parsed
@@ -29,6 +30,8 @@ import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
+
 ROOT = Path(__file__).resolve().parent.parent
 _FENCE = re.compile(r"^( *)```(\w*)[^\n]*\n(.*?)^\1```[ ]*$", re.MULTILINE | re.DOTALL)
 _MARK = re.compile(r"<!-- (not executed|printed|exit (\d+)): (\S.*?) -->\s*\Z")
@@ -53,12 +56,15 @@ class Block:
 
     @property
     def commands(self) -> list[str]:
-        """The command lines of a block for a shell, continued lines joined."""
+        """The command lines of a block for a shell, continued lines joined; the steps of a workflow."""
         if self.language == "console":
             return [line[2:] for line in self.text.splitlines() if line.startswith("$ ")]
         if self.language == "sh":
             lines = self.text.replace("\\\n", " ").splitlines()
             return [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+        if (self.file or "").startswith(".github/workflows/"):
+            jobs = yaml.safe_load(self.text)["jobs"].values()
+            return [step["run"] for job in jobs for step in job["steps"] if "run" in step]
         return []
 
 

@@ -84,12 +84,13 @@ def tell(block: Block, page: str, shell: Shell, folder: Path) -> str:
         file.parent.mkdir(parents=True, exist_ok=True)
         _, _, rest = block.text.partition("\n")
         file.write_text(rest if file.suffix in (".csv", ".json") else block.text)
-        return said
     for command in block.commands:
         done = shell.command(command, folder)
         assert done.returncode == block.code, f"{at}: {command}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
-        assert (done.stdout + done.stderr).strip() or ">" in command or "pip" in command, f"{at}: {command}: no word"
+        assert (done.stdout + done.stderr).strip() or re.search(r"pip|>|python -", command), f"{at}: {command}: no word"
         said += f"{done.stdout}\n{done.stderr}\n"
+    if block.file:
+        return said
     if block.language == "yaml":
         file = folder / f"line-{block.line}.yaml"
         file.write_text(block.text)
