@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from aflctl.cli import console
+from aflctl.cli.holdings import described, short, tell_content, tell_of
 from aflctl.cli.options import ConfigArgument, JsonOption, SetOption
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 app = typer.Typer(help="List, fetch and show datasets.", no_args_is_help=True, rich_markup_mode=None)
 
 DatasetArgument = Annotated[str, typer.Argument(metavar="DATASET", help="Name of a dataset; see aflctl data list.")]
-MOST_LEFT_OUT = 3
 MOST_MADE = 1000
 FACTS = {
     "dataset": "dataset", "clients": "clients", "samples": "training samples", "size_min": "smallest client",
@@ -45,13 +45,13 @@ def list_(
     rows = []
     for entry in registry().entries("datasets") if dataset is None else [registry().entry("datasets", dataset)]:
         try:
-            rows.append(_described(entry.name, entry.summary, registry().load("datasets", entry.name)))
+            rows.append(described(entry.name, entry.summary, registry().load("datasets", entry.name)))
         except errors.AflctlError as error:
             rows.append({"name": entry.name, "state": "broken", "get": error.message})
     if json:
         console.json_document("datasets", {"folder": str(folder()), "datasets": rows})
     elif dataset is not None:
-        _tell_of(rows[0])
+        tell_of(rows[0])
     else:
         keys = {
             "name": "name",
@@ -61,7 +61,7 @@ def list_(
             "licence": "licence",
             "how": "get",
         }
-        console.table(list(keys.values()), [[_short(key, row) for key in keys] for row in rows])
+        console.table(list(keys.values()), [[short(key, row) for key in keys] for row in rows])
         console.out("prepare: aflctl data prepare NAME; where files come from: aflctl data list NAME")
         console.out(f"folder: {folder()}")
 
@@ -116,22 +116,7 @@ def prepare(
         console.json_document("dataset-prepared", {"name": dataset, "file": place, **asdict(found)})
         return
     console.out(f"{dataset} is ready: {place}")
-    _tell_content(found)
-
-
-def _tell_content(found: Survey) -> None:
-    """What the prepared file holds, on stdout; what a careful reader would ask about, on stderr."""
-    owners = "".join(f", {count:,} natural clients by {column}" for column, count in found.owners.items())
-    console.out(f"{found.train:,} training and {found.test:,} test samples, {found.classes} classes{owners}")
-    for status, said in (("original", "as published, by checksum"), ("other", "other bytes than the published file")):
-        names = [name for name, its in found.originals.items() if its == status]
-        if names:
-            console.out(f"{said}: {', '.join(names)}")
-    for text in found.differences:
-        console.err(f"warning: {text}")
-    if found.left_out:
-        shown = "; ".join(found.left_out[:MOST_LEFT_OUT]) + ("; ..." if len(found.left_out) > MOST_LEFT_OUT else "")
-        console.err(f"warning: {len(found.left_out)} samples were left out: {shown}")
+    tell_content(found)
 
 
 @app.command("path")
@@ -255,60 +240,6 @@ def _dataset(name: str, sets: list[str] | None) -> Dataset:
             f"{place}: {first['msg']}", where="--set", hint=f"parameters of {name}: {known}"
         ) from error
     return made
-
-
-def _described(name: str, summary: str, found: type[Dataset]) -> dict[str, Any]:
-    from aflctl.data import FileDataset, catalog, folder
-
-    if not issubclass(found, FileDataset):
-        known = catalog().get(name)
-        told = (known.natural, known.licence, known.title) if known else ("", "", summary)
-        return {"name": name, "state": "built in", "download": "", "natural": told[0], "licence": told[1], "how": "-",
-                "get": "nothing to do", "title": told[2], "others": []}  # fmt: skip
-    listing, chosen = found.listing(), found()
-    by_hand = f"by hand ({listing.homepage}), then {chosen.command()}"
-    return {
-        "name": name,
-        "state": chosen.state(folder()),
-        "others": chosen.others(folder()),
-        "download": _size(listing.bytes) if listing.fetchable else "",
-        "natural": listing.natural,
-        "licence": listing.licence,
-        "how": "prepare" if listing.fetchable else "by hand",
-        "get": chosen.command() if listing.fetchable else by_hand,
-        "by_hand": chosen.by_hand(folder()),
-        "title": listing.title,
-        "homepage": listing.homepage,
-        "folder": str(folder() / found.key / "raw"),
-        "files": [{"name": f.name, "bytes": f.bytes, "urls": f.urls} for f in listing.originals()],
-    }
-
-
-def _short(key: str, row: dict[str, Any]) -> str:
-    """A cell of the list; what is here with other parameters makes an absent set `partly` here."""
-    value = str(row.get(key, ""))
-    if key == "licence":
-        return value.split(" (")[0].split(";")[0].split(":")[0]
-    if key == "state" and value in ("absent", "downloaded") and row.get("others"):
-        return "partly"
-    return value
-
-
-def _tell_of(row: dict[str, Any]) -> None:
-    """One dataset, a fact a line."""
-    console.out(f"{row['name']}: {row.get('title', '')}")
-    for key in ("state", "download", "licence", "natural", "homepage", "get", "by_hand"):
-        if row.get(key):
-            console.out(f"{key.replace('_', ' ')}: {row[key]}")
-    if row.get("others"):
-        console.out(f"prepared with other parameters: {'; '.join(row['others'])}")
-    for file in row.get("files", ()):
-        size = f" ({file['bytes']:,} bytes)" if file["bytes"] else ""
-        console.out(f"file: {file['name']}{size}" + "".join(f"\n  {url}" for url in file["urls"]))
-
-
-def _size(count: int) -> str:
-    return f"{count / 1e6:.0f} MB" if count >= 1e6 else "?"
 
 
 def _progress(what: str, done: int, total: int) -> None:
