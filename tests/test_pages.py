@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 import shutil
 import subprocess
@@ -227,6 +228,22 @@ def test_made_pages_are_current() -> None:
     made = module.pages()
     stale = [name for name, text in made.items() if (ROOT / "docs" / "reference" / name).read_text() != text]
     assert stale == [], "run: python docs/generate.py"
+
+
+def test_the_page_of_the_run_directory_names_all_that_is_there(shell: Shell, quickstart: Path, tmp_path: Path) -> None:
+    few = "--set 'stop.updates=8' --set personalization=fedper --quiet"
+    assert shell.command(f"aflctl run smoke {few}", tmp_path).returncode == 0
+    text = (ROOT / "docs" / "reference" / "run-directory.md").read_text()
+    absent = set()
+    for run in (quickstart, next((tmp_path / "runs").glob("fedbuff-*"))):
+        absent |= {f.name for f in run.iterdir() if f"`{f.name}{'/' if f.is_dir() else ''}`" not in text}
+        for table in run.glob("*.csv"):
+            section = text[text.index(f"## `{table.name}`") :].partition("\n## ")[0]
+            columns = table.read_text().partition("\n")[0].split(",")
+            absent |= {c for c in columns if f"`{c}`" not in section and f"`_{c.partition('_')[2]}`" not in section}
+        section = text[text.index("## `summary.json`") :]
+        absent |= {key for key in json.loads((run / "summary.json").read_text()) if f"`{key}`" not in section}
+    assert absent == set()
 
 
 # ---- what the README says of make and of the tests ----
