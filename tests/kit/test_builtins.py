@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -94,3 +96,14 @@ def test_example_distribution(folder: Path, on_path: pytest.MonkeyPatch) -> None
                 assert not failures(check_plugin(getattr(found, attr)))
             checked += 1
     assert checked
+
+
+@pytest.mark.parametrize("folder", distributions(), ids=lambda p: p.name)
+def test_an_example_distributions_own_tests(folder: Path) -> None:
+    """Beside the kit, which the test above has run."""
+    paths = os.pathsep.join([str(folder / "src"), str(ROOT / "src")])
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--ignore-glob=*conformance*", "tests"],
+        cwd=folder, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -295,6 +298,29 @@ def test_everybody_fresh_is_the_mean() -> None:
     mean = first_model(FedAvg(**uniform), 0, 1, 2)
     for algorithm in (FedVarp(), Mifa(), Ca2fl(buffer_size=3), Ace()):
         same(first_model(algorithm, 0, 1, 2), mean.tolist())
+
+
+@pytest.fixture
+def fedstale(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The method of the example distribution."""
+    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[3] / "plugins" / "aflctl-fedstale" / "src"))
+    yield import_module("aflctl_fedstale").FedStale
+    sys.modules.pop("aflctl_fedstale")
+
+
+def test_fedstale_with_beta_one_is_fedvarp(fedstale: Any) -> None:
+    left, right = fedstale(buffer_size=2, beta=1.0), FedVarp(round={"cohort": 2})
+    world = fleet(samples=SAMPLES, capacity=3, flying={9: 0})
+    states = [a.init(setup(vec(0.0, 0.0), SAMPLES, concurrency=3), world) for a in (left, right)]
+    for up, _ in events(0, 1, 2, 0, 1, 2):
+        states = [a.receive(s, up, world).state for a, s in zip((left, right), states)]
+        same(left.params(states[0]), states[1].w.tolist())
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.5, 1.0])
+def test_fedstale_of_everybody_is_the_mean(fedstale: Any, beta: float) -> None:
+    mean = first_model(FedAvg(**uniform), 0, 1, 2)
+    same(first_model(fedstale(buffer_size=3, beta=beta), 0, 1, 2), mean.tolist())
 
 
 def test_area_with_gradient_memory_is_mifa_without_waiting() -> None:
