@@ -76,6 +76,14 @@ def a_client_drawn_twice_weighs_twice(cls: type[Any]) -> None:
     assert [s.weight for s in steps] == [4.0, 1.0]
     same(state.w, -1)
     assert sum(state.times) == 3
+    # two wanted, three drawn: a client that was drawn twice fills the round alone
+    alg = cls(replacement=True, round={"cohort": 2, "over_select": 1.5})
+    state = alg.init(setup(vec(0.0), (2, 1)), world)
+    assert sum(state.times) == 3
+    state = alg.launched(replace(state, times=(2, 1)), [0, 1], world)
+    state, (step,) = feed(alg, state, (ups[0], other))
+    assert step.advanced
+    same(state.w, 1)
 
 
 @golden(FedProx)
