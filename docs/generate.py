@@ -8,6 +8,7 @@ Nothing here has an opinion: a sentence that should read otherwise is changed wh
 
 from __future__ import annotations
 
+import ast
 import inspect
 import json
 import re
@@ -71,6 +72,13 @@ promise. How they become seconds: [fleets](../how-to/fleets.md).
 PRESETS = """\
 Configurations that come with aflctl: `aflctl run NAME`, and `aflctl run` alone is `quickstart`.
 `aflctl list presets NAME` prints one, with its comments."""
+
+API = """\
+Every type and class of `aflctl.api`, and the parts of `aflctl.rules` that methods share, as their docstrings say.
+[The plug-in API](plugin-api.md) says how they work together.
+
+`P` is the length of the flat float32 vector of trainable parameters, `B` a batch, `N` the number of clients, `M` the
+number of modalities, `[]` a scalar tensor. Seconds are virtual, sizes are bytes."""
 
 # kind -> (file, title, introduction)
 CATALOGUES = {
@@ -316,6 +324,73 @@ def _kind_of_evidence(text: str) -> str:
     return plain(re.split(r"[:;,(]", text)[0].strip())
 
 
+# ---- the plug-in API ----
+
+
+def api_page() -> Iterator[str]:
+    yield "# The plug-in API in full"
+    yield ""
+    yield API
+    for module in ("api", "rules"):
+        tree = ast.parse((ROOT / "src" / "aflctl" / f"{module}.py").read_text(encoding="utf-8"))
+        for node in tree.body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                yield ""
+                yield f"## {node.name}"
+                bases = ", ".join(ast.unparse(base) for base in node.bases)
+                yield from code(f"aflctl.{module}.{node.name}" + (f"({bases})" if bases else ""))
+                yield from docstring(ast.get_docstring(node) or "")
+                yield from _members(node)
+
+
+def _members(node: ast.ClassDef) -> Iterator[str]:
+    """Fields, then methods and properties, of a class; what begins with an underscore is nobody's business."""
+    fields = [
+        (f"`{item.target.id}`", f"`{_type(item.annotation)}`", _default_text(item.value))
+        for item in node.body
+        if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name) and item.target.id[0] != "_"
+    ]
+    if fields:
+        yield from table(("field", "type", "default"), fields)
+    methods = [i for i in node.body if isinstance(i, ast.FunctionDef) and i.name[0] != "_"]
+    if methods:
+        yield from table(
+            ("method or property", "gives", "meaning"),
+            (
+                (
+                    f"`{_signature(item)}`",
+                    f"`{_type(item.returns)}`" if item.returns else "",
+                    cell(" ".join((ast.get_docstring(item) or "").split())),
+                )
+                for item in methods
+            ),
+        )
+
+
+def _signature(item: ast.FunctionDef) -> str:
+    """`draw(k, among)`; a property is its name alone."""
+    if any(isinstance(d, ast.Name) and d.id == "property" for d in item.decorator_list):
+        return item.name
+    names = [a.arg for a in (*item.args.args, *item.args.kwonlyargs) if a.arg not in ("self", "cls")]
+    return f"{item.name}({', '.join(names)})"
+
+
+def _default_text(value: ast.expr | None) -> str:
+    """A default as it is written; of `Field(default, ...)` its description too."""
+    if value is None:
+        return ""
+    if isinstance(value, ast.Call) and isinstance(value.func, ast.Name) and value.func.id in ("Field", "field"):
+        said = {k.arg: k.value for k in value.keywords}
+        parts = [f"`{ast.unparse(value.args[0])}`"] if value.args else ["empty"] if "default_factory" in said else []
+        return ", ".join([*parts, *([plain(ast.literal_eval(said["description"]))] if "description" in said else [])])
+    return f"`{_type(value)}`"
+
+
+def _type(node: ast.expr) -> str:
+    """As it is written; a bar would end a cell."""
+    return ast.unparse(node).replace(" | ", " or ")
+
+
 # ---- profiles ----
 
 UNITS = {
@@ -429,6 +504,7 @@ def _first_line(file: Path) -> str:
 def pages() -> dict[str, str]:
     """File name -> text of every generated page."""
     made = {
+        "api.md": api_page(),
         "commands.md": commands(),
         "configuration.md": configuration(),
         "presets.md": preset_page(),
