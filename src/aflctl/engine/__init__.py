@@ -186,7 +186,13 @@ def _execute(
         )  # fmt: skip
         rundir.log(f"executor {x.executor['name']}: {x.executor['why']}")
 
+        logged = 0
+
         def told(step: Progress) -> None:
+            nonlocal logged
+            for note in x.pool.executor.notes[logged:]:
+                logged += 1
+                rundir.log(note)
             rundir.log(_line(step))
             trackers.metric(step.row)
             if progress is not None:

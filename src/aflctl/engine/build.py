@@ -27,7 +27,7 @@ from aflctl.sim.streams import generator, key
 from aflctl.sim.world import World
 from aflctl.train.batches import Feed
 from aflctl.train.federation import Divided
-from aflctl.train.flops import count_activations, count_flops, flops_by_module
+from aflctl.train.flops import count_activations, count_flops, draws, flops_by_module
 from aflctl.train.jobs import Kit
 from aflctl.train.memory import ClientMemory
 from aflctl.train.pool import Pool
@@ -150,7 +150,9 @@ def model_of(plan: Plan, data: FederatedData) -> tuple[FlatTask, Feed, float]:
     device = place(plan.config.engine.device)
     if isinstance(data, Divided):
         data.to(device)
+    random = draws(module, data.spec)
     task = FlatTask(module, data.spec).to(device)
+    task.random = random
     task.flops, task.activations = parts, activations
     return task, Feed(data.spec, device), flops
 

@@ -115,7 +115,7 @@ def _held(x: Experiment, driver: Driver) -> Iterator[tuple[str, str]]:
 
 
 def _executor(x: Experiment, driver: Driver) -> Iterator[tuple[str, str]]:
-    for note in getattr(x.pool.executor, "notes", ()):
+    for note in x.pool.executor.notes:
         yield "executor", note
 
 

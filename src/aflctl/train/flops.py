@@ -75,6 +75,19 @@ def count_activations(module: nn.Module, spec: DataSpec) -> float:
     return float(kept[0] + inputs) / batch
 
 
+def draws(module: nn.Module, spec: DataSpec) -> bool:
+    """Whether a forward pass in training mode draws random numbers (dropout, wherever it hides), found by trying."""
+    x, present = example(spec, 2)
+    state = {k: v.clone() for k, v in module.state_dict().items()}
+    module.train()
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        before = torch.get_rng_state()
+        module(x, present) if len(spec.modalities) > 1 else module(x)
+        moved = not torch.equal(before, torch.get_rng_state())
+    module.load_state_dict(state)
+    return moved
+
+
 def _count(module: nn.Module, spec: DataSpec) -> tuple[float, dict[str, float]]:
     """(FLOPs of one sample in all, the same by module name)."""
     batch = 2

@@ -10,11 +10,13 @@ from aflctl.train.jobs import Spec, Trained
 class Executor(Protocol):
     """Runs specs. `start` may begin at once or wait; `result` blocks until the job is trained, and forgets it.
 
-    `rows` is the most jobs in one call. It decides who shares a stack, so a checkpoint stores it.
+    `rows` is the most jobs in one call. It decides who shares a stack, so a checkpoint stores it. `notes` tell people
+    what had to be done otherwise than planned.
     """
 
     name: str
     rows: int
+    notes: list[str]
 
     def start(self, spec: Spec, due: int) -> None: ...
     def shorten(self, spec: Spec) -> None: ...

@@ -12,6 +12,7 @@ class Serial:
 
     def __init__(self, kit: Kit) -> None:
         self.kit, self.rows = kit, 1
+        self.notes: list[str] = []
 
     def start(self, spec: Spec, due: int) -> None:
         """Nothing to do yet."""

@@ -32,6 +32,7 @@ class Workers:
     def __init__(self, kit: Kit, workers: int, most_ahead: int | None = None) -> None:
         self.kit, self.workers, self.rows = kit, workers, 1
         self.most_ahead = most_ahead
+        self.notes: list[str] = []
         self._queue: list[tuple[int, int]] = []
         self._specs: dict[int, Spec] = {}
         self._done: dict[int, Trained | BaseException] = {}
