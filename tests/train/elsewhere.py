@@ -29,6 +29,7 @@ class Far(Tensor):
     """A tensor elsewhere; `near` has its values."""
 
     near: Tensor
+    is_meta = False  # unlike others of that place it has values
 
     @staticmethod
     def __new__(cls, near: Tensor) -> Far:
