@@ -13,6 +13,7 @@ from tiny import CONFIG, plan_of, results, run
 
 import aflctl
 from aflctl.engine import personal
+from aflctl.engine.build import federate
 from aflctl.train.evaluate import Member, evaluate, evaluate_clients
 
 DATA = {**CONFIG["dataset"], "test_fraction": 0.25}
@@ -112,6 +113,68 @@ def test_what_a_run_says_of_its_clients(tmp_path: Path) -> None:
     clients = table(got.path / "clients.csv")
     assert all(0 <= float(c["accuracy"]) <= 1 for c in clients)
     assert (got.path / "personal.png").stat().st_size > 5000
+
+
+def test_a_report_tells_of_the_clients(tmp_path: Path) -> None:
+    aflctl.run(config("local-only"), runs_dir=tmp_path)
+    got = aflctl.run(config("fedbuff", personalization="ifca", evaluate={"fine_tune": 1}), runs_dir=tmp_path)
+    text = (got.path / "results.md").read_text()
+    said = json.loads((got.path / "summary.json").read_text())
+    assert f"worst tenth {100 * said['personal']['worst']:.1f} %" in text
+    alone = said["personal"]["better_than_local"]
+    assert f"{100 * alone['share']:.0f} % of {alone['clients']} clients" in text
+    assert f"{100 * said['personal']['fine_tuned']['accuracy']:.1f} %, worst tenth" in text
+    tables = [line.split("|")[1].strip() for line in text.splitlines() if line.startswith("| ")]
+    assert {"track", "clients", *said["staleness"]["by_track"], *said["personal"]["by_device"]} <= set(tables)
+    assert "cluster0" in tables
+    assert sum(row.startswith("mean staleness ") for row in tables) == len(said["personal"]["by_staleness"])
+    assert "(personal.png)" in text
+
+
+def test_compare_finds_local_only_whichever_ran_first(tmp_path: Path) -> None:
+    runs = [
+        aflctl.run(config(method, seed=seed, **more), runs_dir=tmp_path).path
+        for seed in (0, 1)
+        for method, more in (("fedbuff", {"personalization": "fedper"}), ("local-only", {}))
+    ]
+    both = aflctl.compare(runs)
+    assert "personal.above_local" in [c.text for c in both.columns]
+    shares = {label: row["personal.above_local"] for label, row in both.table.items()}
+    (mine,) = [m for label, m in shares.items() if "fedbuff" in label]
+    (alone,) = [m for label, m in shares.items() if "local-only" in label]
+    assert alone.mean is None
+    for i, seed in enumerate("01"):
+        a, b = ({c["client"]: float(c["accuracy"]) for c in table(runs[2 * i + k] / "clients.csv")} for k in (0, 1))
+        points = [1.0 if a[c] > b[c] else 0.5 if a[c] == b[c] else 0.0 for c in a if c in b]
+        assert mine.values[seed] == pytest.approx(sum(points) / len(points))
+    # the runs of fedbuff alone have nothing beside them, and other local training is no baseline
+    assert "personal.above_local" not in [c.text for c in aflctl.compare(runs[::2]).columns]
+    other = aflctl.run(config("local-only", local={**CONFIG["local"], "lr": 0.01}), runs_dir=tmp_path / "b").path
+    assert "personal.above_local" not in [c.text for c in aflctl.compare([runs[0], other]).columns]
+
+
+def test_training_alone_keeps_test_samples_as_a_personalization_does(tmp_path: Path) -> None:
+    plain = {"dataset": CONFIG["dataset"], "stop": {"updates": 2}}
+    alone, wrapped = plan_of("local-only", plain), plan_of("fedbuff", {**plain, "personalization": "fedper"})
+    assert federate(alone, tmp_path).fingerprint == federate(wrapped, tmp_path).fingerprint
+    assert federate(plan_of("fedbuff", plain), tmp_path).local_test(0) is None
+
+
+def test_the_picture_shows_clients_without_a_hit(tmp_path: Path) -> None:
+    from matplotlib.image import imread
+
+    from aflctl.report.personal import COLOURS, picture
+
+    class Run:
+        def columns(self, name: str) -> dict[str, list[Any]]:
+            return {"accuracy": [0.0, 0.0, 1.0, None], "device": ["a", "b", "a", "c"]}
+
+    assert picture(Run(), tmp_path / "p.png")  # type: ignore[arg-type]
+    pixels = (imread(tmp_path / "p.png")[..., :3] * 255).round().astype(int)
+    lower = pixels[pixels.shape[0] // 2 :]  # below the legend
+    for colour, seen in zip(COLOURS, (True, True, False)):
+        rgb = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
+        assert bool((lower == rgb).all(-1).any()) == seen
 
 
 def test_a_plain_run_says_nothing_unless_asked(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from aflctl.config.load import load
 from aflctl.config.schema import Modalities
 from aflctl.engine.build import federate
 from aflctl.engine.modal import Sensors, owned
+from aflctl.engine.warn import warnings
 from aflctl.errors import UserError
 from aflctl.plan import Plan, resolve
 from aflctl.sim.flights import NS
@@ -162,11 +164,37 @@ def test_blocks_with_a_private_part() -> None:
         ({"personalization": ["fedper", "blocks"]}, "cannot divide"),
         ({"algorithm": "rfedavg", "personalization": "blocks"}, "looks at the local data"),
         ({"personalization": "blocks", "model": {"name": "multimodal", "fusion": "early"}}, "no block per modality"),
+        # the second block has its encoder by name, which the first one's selector takes too
+        (
+            {"personalization": {"name": "blocks", "blocks": {"first": ["encoders.*"]}}},
+            "encoders.second.fc.bias would belong to two blocks, first and second",
+        ),
     ],
 )
 def test_what_blocks_cannot_do_is_said(more: dict[str, Any], text: str) -> None:
     with pytest.raises(UserError, match=text):
         play(plan_of(more.pop("algorithm", "fedbuff"), **more))
+
+
+def test_a_fusion_that_nobody_builds_is_refused() -> None:
+    plan = resolve(load({"model": {"name": "mlp", "fusion": "gated"}, "stop": {"updates": 1}}))
+    with pytest.raises(UserError, match="builds no fusion") as error:
+        run(plan)
+    assert error.value.where == "model.fusion"
+
+
+def test_what_a_careful_colleague_says_of_modalities() -> None:
+    def said(**more: Any) -> dict[str, str]:
+        x = play(plan_of("fedasync", stop={"updates": 2}, **more)).x
+        driver: Any = SimpleNamespace(rows=[SimpleNamespace(accuracy=None)])
+        return {w["code"]: w["message"] for w in warnings(x, driver) if "mod" in w["code"]}
+
+    assert said() == {}
+    assert set(said(modalities=SPLIT)) == {"whole-model-sent"}
+    assert said(modalities=SPLIT, personalization="blocks") == {}
+    alone = said(modalities={"pattern": {"first": 1}}, personalization="blocks")
+    assert set(alone) == {"modality-without-owner"}
+    assert "no client has second" in alone["modality-without-owner"]
 
 
 @pytest.mark.parametrize("wrapper", [None, "blocks", "fedper"])

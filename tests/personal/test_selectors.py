@@ -70,6 +70,12 @@ def test_what_matches_nothing_is_an_error_that_shows_what_there_is(net: Setup, p
     assert "@Linear" in str(error.value.hint)
 
 
+@pytest.mark.parametrize("patterns", [["!5"], ["@Conv", "!5"], ["5", "!5", "!5"]])
+def test_an_exclusion_that_takes_nothing_away_is_an_error(net: Setup, patterns: list[str]) -> None:
+    with pytest.raises(UserError, match="takes nothing away"):
+        choose(patterns, net, "personalization.private")
+
+
 @pytest.mark.parametrize("pattern", ["re:(", "@Linear:middle"])
 def test_bad_patterns(net: Setup, pattern: str) -> None:
     with pytest.raises(UserError):

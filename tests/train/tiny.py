@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from aflctl.api import overrides
 from aflctl.config.load import load
 from aflctl.engine.build import Experiment, build, federate
 from aflctl.plan import Plan, resolve
@@ -61,8 +62,8 @@ def algorithms() -> list[str]:
 
 
 @cache
-def _data(pools: bool, clients: int, seed: int, partition: str) -> Any:
-    return federate(_PLANS[pools, clients, seed, partition], Path())
+def _data(*key: Any) -> Any:
+    return federate(_PLANS[key], Path())
 
 
 _PLANS: dict[Any, Plan] = {}
@@ -70,7 +71,8 @@ _PLANS: dict[Any, Plan] = {}
 
 def data_of(plan: Plan) -> Any:
     """The divided data; the same object for plans that divide alike."""
-    key = (plan.algorithm.pools, plan.config.clients.count, plan.seeds["data"], repr(plan.config.dataset))
+    own = bool(plan.personalization) or overrides(plan.algorithm, "personal")
+    key = (plan.algorithm.pools, own, plan.config.clients.count, plan.seeds["data"], repr(plan.config.dataset))
     _PLANS.setdefault(key, plan)
     return _data(*key)
 

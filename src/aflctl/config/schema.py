@@ -96,7 +96,7 @@ class DatasetRef(PluginRef):
 
     partition: PluginRef = Field(PluginRef(name="dirichlet"), description="which training samples go to which client")
     test_fraction: float | None = Field(
-        None, gt=0, lt=1, description="share of a client's data kept for its own test; 0.25 with a personalization"
+        None, gt=0, lt=1, description="share kept for the client's own test; 0.25 with a personalization or local-only"
     )
     merge_test: bool = Field(False, description="divide the official test samples too, as AFL-Lib and PFLlib do")
     stream: Stream | None = Field(None, description="live data: samples that arrive over virtual time")

@@ -229,7 +229,7 @@ def _execute(
         if plan.config.evaluate.fine_tune is not None:
             tuned = personal.columns(personal.test(x, plan.config.evaluate.fine_tune))
             results["personal"]["fine_tuned"] = {k.removeprefix("personal_"): v for k, v in tuned.items()}
-        if (above := personal.better_than_local(rundir.path, prints, plan.config.seed, hits)) is not None:
+        if (above := personal.better_than_local(rundir.path, prints, hits)) is not None:
             results["personal"]["better_than_local"] = above
     results["warnings"] = warnings(x, driver)
     results["digests"]["model"] = write_model(rundir.path, x, x.algorithm.params(x.loop.state))

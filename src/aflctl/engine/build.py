@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from aflctl.api import Algorithm, FederatedData, Setup
+from aflctl.api import Algorithm, FederatedData, Setup, overrides
 from aflctl.data.holdout import hold_out
 from aflctl.engine import accept
 from aflctl.engine.division import rows_of
@@ -34,6 +34,8 @@ from aflctl.train.pool import Pool
 from aflctl.train.task import FlatTask
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from aflctl.engine.opened import Opened
     from aflctl.plan import Plan
 
@@ -44,7 +46,7 @@ REASONS = {
     "extra": "further models stand beside everything else, so they lie outermost",
 }
 PERSONAL_TEST = 0.25
-"""Share of a client's data kept for its own test, where a personalization is configured and nothing is said."""
+"""Share of a client's data kept for its own test, where clients have models of their own and nothing is said."""
 
 
 @dataclass
@@ -84,7 +86,8 @@ def federate(plan: Plan, cache: Path, opened: Opened | None = None) -> Federated
     else:
         rows = rows_of(plan, source)
     source, sensors = equipped(plan, source, rows)
-    share = config.dataset.test_fraction or (PERSONAL_TEST if config.personalization else None)
+    own_models = config.personalization or overrides(plan.algorithm, "personal")
+    share = config.dataset.test_fraction or (PERSONAL_TEST if own_models else None)
     if share is None:
         data = Divided(source, rows)
     else:
@@ -140,7 +143,7 @@ def model_of(plan: Plan, data: FederatedData) -> tuple[FlatTask, Feed, float]:
     """(the model as functions of a flat vector, what feeds it, forward FLOPs of a sample)."""
     with torch.random.fork_rng(devices=[]):
         torch.random.manual_seed(key(plan.seeds["model"], "init") & (2**63 - 1))
-        module = accept.built(plan.model, data.spec, plan.fusion)
+        module = joined(plan, data)
     flops, parts = accept.priced(plan.model, data.spec), {}
     with blaming(f"the module of {type(plan.model).__name__}, given two samples of zeros,"):
         activations = count_activations(module, data.spec)
@@ -155,6 +158,26 @@ def model_of(plan: Plan, data: FederatedData) -> tuple[FlatTask, Feed, float]:
     task.random = random
     task.flops, task.activations = parts, activations
     return task, Feed(data.spec, device), flops
+
+
+def joined(plan: Plan, data: FederatedData) -> nn.Module:
+    """The module of the configured model and fusion; a fusion that the model never builds is a mistake."""
+    if plan.fusion is None:
+        return accept.built(plan.model, data.spec, None)
+    fusion, built = plan.fusion.model_copy(), []
+
+    def noted(dims: Sequence[int], out: int) -> nn.Module:
+        built.append(out)
+        return type(fusion).build(fusion, dims, out)
+
+    object.__setattr__(fusion, "build", noted)  # plug-ins are frozen; this copy is nobody else's
+    module = accept.built(plan.model, data.spec, fusion)
+    if not built:
+        raise UserError(
+            f"the model {plan.config.model.name} builds no fusion, so the one configured would do nothing",
+            where="model.fusion", hint="leave it out, or use a model that joins modalities, such as multimodal",
+        )  # fmt: skip
+    return module
 
 
 def setup_of(plan: Plan, data: FederatedData, task: FlatTask) -> Setup:

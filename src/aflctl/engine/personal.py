@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from aflctl.api import Algorithm, overrides
 from aflctl.engine import accept
 from aflctl.engine.modal import sensors_of
+from aflctl.report.statistics import better
+from aflctl.runs.load import Run
 from aflctl.runs.records import read_rows
 from aflctl.runs.rundir import read_json
 from aflctl.sim.streams import generator, key
@@ -149,20 +151,27 @@ def _tuned(x: Experiment, rows: Sequence[Member], epochs: int) -> list[Member]:
     return better
 
 
-def better_than_local(folder: Path, prints: Mapping[str, str], seed: int, hits: Hits) -> dict[str, Any] | None:
-    """Share of clients above a finished local-only run of the same divided data and seed that lies beside this one.
+def better_than_local(folder: Path, prints: Mapping[str, str], hits: Hits) -> dict[str, Any] | None:
+    """Share of clients above a finished local-only run that lies beside this one; equals count half.
 
-    Clients that are equally good in both count half. None where there is no such run.
+    The same divided data, seed, model, modalities and local training; of several the one with the same end, else the
+    first by name. None where there is no such run. `aflctl compare` finds the share also where local-only ran later.
     """
+    config = Run(folder).config
+    found: list[tuple[bool, str, tuple[int, float]]] = []
     for path in sorted(folder.parent.glob("*/summary.json")):
-        found = read_json(path) or {}
-        same = (found.get("fingerprints") or {}).get("data") == prints["data"] and found.get("seed") == seed
-        if not same or found.get("algorithm") != "local-only" or path.parent == folder:
+        summary = read_json(path) or {}
+        same = (summary.get("fingerprints") or {}).get("data") == prints["data"]
+        if not same or summary.get("algorithm") != "local-only" or path.parent.resolve() == folder.resolve():
+            continue
+        theirs = Run(path.parent).config
+        if any(theirs.get(key) != config.get(key) for key in ("seed", "seeds", "model", "modalities", "local")):
             continue
         table = read_rows(path.parent / "clients.csv")
         alone = {c: a for c, a in zip(table["client"], table["accuracy"]) if a is not None}
-        both = [(right / n, alone[c]) for c, (right, n) in hits.items() if c in alone]
-        if both:
-            points = [1.0 if mine > other else 0.5 if mine == other else 0.0 for mine, other in both]
-            return {"run": path.parent.name, "clients": len(both), "share": fsum(points) / len(points)}
-    return None
+        if above := better({c: right / n for c, (right, n) in hits.items()}, alone):
+            found.append((theirs.get("stop") != config.get("stop"), path.parent.resolve().name, above))
+    if not found:
+        return None
+    _, name, (clients, share) = min(found)
+    return {"run": name, "clients": clients, "share": share}

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from aflctl.api import overrides
+from aflctl.engine.modal import sensors_of
 
 if TYPE_CHECKING:
     from aflctl.engine.build import Experiment
@@ -18,6 +19,7 @@ def warnings(x: Experiment, driver: Driver) -> list[Warning_]:
     """All that apply, each with a `code` and a `message`."""
     checks = (
         _left_out, _chance, _one_client, _discarded, _buffer, _sparse, _classes, _bound, _held, _executor, _patience,
+        _modalities,
     )  # fmt: skip
     return [{"code": code, "message": text} for check in checks for code, text in check(x, driver)]
 
@@ -117,6 +119,24 @@ def _held(x: Experiment, driver: Driver) -> Iterator[tuple[str, str]]:
 def _executor(x: Experiment, driver: Driver) -> Iterator[tuple[str, str]]:
     for note in x.pool.executor.notes:
         yield "executor", note
+
+
+def _modalities(x: Experiment, driver: Driver) -> Iterator[tuple[str, str]]:
+    sensors = sensors_of(x.data)
+    if sensors is None:
+        return
+    had = {m for mine in sensors.mine for m in mine}
+    if nobody := [name for m, name in enumerate(sensors.names) if m not in had]:
+        yield (
+            "modality-without-owner",
+            f"no client has {', '.join(nobody)}: the global test has it, through an encoder that nobody trained",
+        )
+    if any(len(mine) < len(had) for mine in sensors.mine) and x.loop.versions.keys() <= {""}:
+        yield (
+            "whole-model-sent",
+            "clients that lack a modality trained, sent and aged the whole model: personalization: blocks has a "
+            "version and a staleness per modality",
+        )
 
 
 def _patience(x: Experiment, driver: Driver) -> Iterator[tuple[str, str]]:

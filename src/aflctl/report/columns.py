@@ -1,6 +1,7 @@
 """The small language of columns, and what a column says of a group of runs.
 
 acc.final acc.best loss.final f1.final personal.mean   of the last or the best evaluation
+personal.above_local                                   share of clients better than in local-only runs beside them
 auc:time auc:updates auc:bytes auc:joules              mean accuracy over a common budget (area under the curve)
 time_to:0.8 updates_to:0.8 bytes_to:0.8 joules_to:0.8  what it takes to a target, censored where it is not reached
 reached:0.8                                            share of the runs that come there
@@ -24,6 +25,7 @@ from aflctl.report.reading import AXES, Facts
 from aflctl.report.statistics import mean
 from aflctl.report.wording import percent
 
+ABOVE_LOCAL = "personal.above_local"
 ONE_SEED = "one seed has no spread"
 Unit = Literal["share", "s", "B", "J", "number", "text"]
 
@@ -57,6 +59,7 @@ _FIXED: dict[str, tuple[str, Unit, Literal["higher", "lower"] | None, tuple[str,
     "personal.weighted": ("personal % by samples", "share", "higher", ("personal", "weighted")),
     "personal.worst": ("worst tenth %", "share", "higher", ("personal", "worst")),
     "personal.std": ("personal spread %", "share", None, ("personal", "std")),
+    "personal.above_local": ("above local-only %", "share", "higher", ("personal", "above_local")),
     "staleness.mean": ("mean staleness", "number", None, ("staleness", "mean")),
     "staleness.max": ("max staleness", "number", None, ("staleness", "max")),
     "updates": ("updates", "number", None, ("totals", "updates")),
@@ -158,6 +161,8 @@ def read(column: Column) -> Callable[[Facts], float | None]:
     """How a run gives a column's value, for columns that need no other runs."""
     if column.text == "personal.mean":
         return lambda fact: _first(fact.number("personal", "accuracy"), fact.number(*column.path))
+    if column.text == ABOVE_LOCAL:
+        return lambda fact: fact.above_local
     if column.path[0] == "traffic":
         return lambda fact: fact.spent("bytes")
     if column.path[0] == "converge":

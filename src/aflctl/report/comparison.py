@@ -10,7 +10,8 @@ from typing import Any
 
 from aflctl.errors import RunDirError, UserError
 from aflctl.report import doubts
-from aflctl.report.columns import Column, Measured, about, measure, parse
+from aflctl.report.alone import compare_to_alone
+from aflctl.report.columns import ABOVE_LOCAL, Column, Measured, about, measure, parse
 from aflctl.report.grouping import Group, Rival, default_baseline, group, rivals
 from aflctl.report.queries import Query, holds_config, holds_value, ordered, query, row_of
 from aflctl.report.reading import Facts
@@ -93,6 +94,7 @@ def compare(
             raise UserError(f"a target is an accuracy between 0 and 1, not {target:g}", hint="90 % is written 0.9")
     facts, skipped, notes = _collect(runs, unfinished)
     queries = [query(text) for text in filters]
+    compare_to_alone(facts)
     facts = _kept(facts, [q for q in queries if q.on_config], skipped)
     groups = group(facts)
     chosen = tuple(dict.fromkeys(targets)) or _common_target(facts)
@@ -162,7 +164,9 @@ def _table(columns: Sequence[Column], groups: Sequence[Group]) -> dict[str, dict
 
 def _default_columns(targets: Sequence[float], groups: Sequence[Group]) -> list[Column]:
     words = [text.format(f"{t:g}") for text in DEFAULTS for t in (targets if "{" in text else [0.0])]
-    words[2:2] = ["personal.mean"] if any(f.is_personal for g in groups for f in g.members) else []
+    if any(f.is_personal for g in groups for f in g.members):
+        beside = any(f.above_local is not None for g in groups for f in g.members)
+        words[2:2] = ["personal.mean", *([ABOVE_LOCAL] if beside else [])]
     if not any(f.number("final", "accuracy") is not None for g in groups for f in g.members):
         words[:2] = ["loss.final"]
     return [c for word in words for c in parse(word, groups)]

@@ -44,6 +44,7 @@ class Facts:
 
     def __init__(self, run: Run, unfinished: bool) -> None:
         self.run, self.unfinished = run, unfinished
+        self.above_local: float | None = None  # told by `alone`, which sees all runs
         config = run.config
         self.flat = flatten({k: v for k, v in config.items() if k not in NOT_COMPARED})
         self.key = json.dumps(self.flat, sort_keys=True, default=str)
@@ -123,6 +124,12 @@ class Facts:
         rows = [(spent(row, axis), number(row.get(metric))) for row in self._rows]
         kept = [(x, y) for x, y in rows if x is not None and y is not None]
         return [x for x, _ in kept], [y for _, y in kept]
+
+    @cached_property
+    def accuracies(self) -> dict[int, float]:
+        """client -> accuracy on its own test samples, of the clients that took part and were tested."""
+        table = self.run.columns("clients")
+        return {c: a for c, a in zip(table["client"], table["accuracy"]) if a is not None}
 
     @cached_property
     def _rows(self) -> list[dict[str, Any]]:

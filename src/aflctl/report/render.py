@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 PICTURES = {
     "curve.png": "accuracy over virtual time and over updates",
+    "personal.png": "accuracy by client, sorted, coloured by device class",
     "staleness.png": "staleness by device class and by cause",
     "participation.png": "who took part how often",
 }
@@ -60,7 +61,7 @@ def facts(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     final, best, totals, staleness = (_section(summary, key) for key in ("final", "best", "totals", "staleness"))
     lines = [("accuracy", _accuracy(final, best))]
     if final.get("personal_accuracy") is not None:
-        lines.append(("personal accuracy", f"final {percent(final['personal_accuracy'])}"))
+        lines += _personal(_section(summary, "personal"), final)
     losses = [
         f"{name} {short(final[key])}"
         for name, key in (("loss", "loss"), ("macro F1", "macro_f1"))
@@ -77,6 +78,9 @@ def facts(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     if staleness.get("count", 1):
         mean, median, most, top = (short(staleness.get(k)) for k in ("mean", "p50", "p95", "max"))
         lines.append(("staleness", f"mean {mean}, median {median}, 95 % up to {most}, max {top}"))
+    if tracks := _section(staleness, "by_track"):
+        told = (f"{track} {short(_of(part, 'mean'))}" for track, part in tracks.items())
+        lines.append(("mean by track", ", ".join(told)))
     causes = {cause: number(_of(staleness, "by_cause", cause)) or 0.0 for cause in CAUSES}
     whole = sum(causes.values())
     if whole:
@@ -99,6 +103,31 @@ def facts(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
 def _accuracy(final: Mapping[str, Any], best: Mapping[str, Any]) -> str:
     text = f"final {percent(final.get('accuracy'))}, best {percent(best.get('accuracy'))}"
     return f"{text} after {count(best['update'])} updates" if best.get("update") is not None else text
+
+
+def _personal(personal: Mapping[str, Any], final: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What clients reach on their own test samples, and beside the two baselines where they were run."""
+    parts = [f"final {percent(final['personal_accuracy'])}"]
+    known = (("worst tenth", "worst"), ("spread", "std"))
+    parts += [f"{what} {percent(personal[key])}" for what, key in known if key in personal]
+    lines = [("personal accuracy", ", ".join(parts))]
+    if alone := _section(personal, "better_than_local"):
+        share = percent(alone.get("share"), 0)
+        lines.append(("above local-only", f"{share} of {plural(alone.get('clients'), 'client')}"))
+    if tuned := _section(personal, "fine_tuned"):
+        mean, worst = percent(tuned.get("accuracy")), percent(tuned.get("worst"))
+        lines.append(("after fine-tuning", f"{mean}, worst tenth {worst}"))
+    return lines
+
+
+def _clients(personal: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """(group, clients, mean accuracy) by device class, quartile of staleness and modalities."""
+    groups: list[tuple[str, Mapping[str, Any]]] = [*_section(personal, "by_device").items()]
+    for quartile in personal.get("by_staleness") or ():
+        low, high = short(quartile.get("staleness_from")), short(quartile.get("staleness_to"))
+        groups.append((f"mean staleness {low} to {high}", quartile))
+    groups += [(f"has {name}", part) for name, part in _section(personal, "by_modalities").items()]
+    return [(name, count(part.get("clients")), percent(part.get("accuracy"))) for name, part in groups]
 
 
 def _updates(totals: Mapping[str, Any]) -> str:
@@ -189,21 +218,15 @@ def markdown(run: Run) -> str:
     staleness = _section(summary, "staleness", "by_device")
     if staleness:
         lines += ["", "## Staleness", ""]
-        rows = [
-            (
-                d,
-                count(s.get("count")),
-                short(s.get("mean")),
-                short(s.get("p50")),
-                short(s.get("p95")),
-                short(s.get("max")),
-            )
-            for d, s in staleness.items()
-            if isinstance(s, Mapping)
-        ]
-        lines += table(("device class", "used updates", "mean", "median", "95 %", "max"), rows)
+        lines += table(("device class", *STALENESS), _stale(staleness))
         counts = counts_of(run.columns("staleness"))
         lines += ["", "```text", *Histogram(counts.get(("all", "all"), {})).lines(72), "```"]
+    if tracks := _section(summary, "staleness", "by_track"):
+        lines += ["", "By track, which is a cluster or the block of a modality:", ""]
+        lines += table(("track", *STALENESS), _stale(tracks))
+    if groups := _clients(_section(summary, "personal")):
+        lines += ["", "## Clients on their own test samples", ""]
+        lines += table(("clients", "number", "mean accuracy"), groups)
     present = [(file, text) for file, text in PICTURES.items() if (run.path / file).exists()]
     if present:
         lines += ["", "## Pictures", "", *(f"![{text}]({file})" for file, text in present)]
@@ -217,6 +240,18 @@ def markdown(run: Run) -> str:
             "",
         ]
     return "\n".join(lines)
+
+
+STALENESS = ("used updates", "mean", "median", "95 %", "max")
+
+
+def _stale(parts: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """A row per device class or track, for the columns STALENESS."""
+    return [
+        (name, count(s.get("count")), *(short(s.get(key)) for key in ("mean", "p50", "p95", "max")))
+        for name, s in parts.items()
+        if isinstance(s, Mapping)
+    ]
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

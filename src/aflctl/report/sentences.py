@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 _NAMES = {
     "acc.final": "final accuracy", "acc.best": "best accuracy", "loss.final": "final loss", "f1.final": "final F1",
-    "personal.mean": "mean personal accuracy", "staleness.mean": "mean staleness",
+    "personal.mean": "mean personal accuracy",
+    "personal.above_local": "share of clients above local-only", "staleness.mean": "mean staleness",
 }  # fmt: skip
 
 

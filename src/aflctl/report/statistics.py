@@ -19,6 +19,15 @@ def mean(values: Sequence[float]) -> float | None:
     return fsum(values) / len(values) if values else None
 
 
+def better(mine: Mapping[int, float], other: Mapping[int, float]) -> tuple[int, float] | None:
+    """(clients in both, share of them that are better in the first; equals count half); None without a common client.
+
+    Keys are clients, values their accuracies.
+    """
+    points = [1.0 if a > other[c] else 0.5 if a == other[c] else 0.0 for c, a in mine.items() if c in other]
+    return (len(points), fsum(points) / len(points)) if points else None
+
+
 def deviation(values: Sequence[float]) -> float | None:
     """Sample standard deviation (n - 1); None below two values."""
     if len(values) < 2:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from itertools import pairwise
+from itertools import combinations, pairwise
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 from pydantic import Field
@@ -97,6 +97,12 @@ class Blocks(Personalization):
                 "the model has no block per modality", where="model",
                 hint="use model: multimodal with a fusion of features, or name the blocks in personalization.blocks",
             )  # fmt: skip
+        for one, two in combinations(found, 2):
+            if shared := sorted(found[one] & found[two]):
+                raise UserError(
+                    f"{shared[0]} would belong to two blocks, {one} and {two}", where="personalization.blocks",
+                    hint=f"name the parts of both, as in {{{one}: [...], {two}: [...]}}; none twice",
+                )  # fmt: skip
         taken = private.union(*found.values())
         found[JOINT] = frozenset(setup.layout) - taken
         return {n: members for n, members in found.items() if members or not setup.layout}

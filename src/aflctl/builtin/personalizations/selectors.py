@@ -8,7 +8,8 @@
     @*:last            the last module that holds parameters
     !fc1               without these
 
-Patterns are read from left to right; one that matches nothing is an error that shows what there is.
+Patterns are read from left to right; one that matches nothing, or that takes nothing away, is an error that shows
+what there is.
 """
 
 from __future__ import annotations
@@ -31,6 +32,11 @@ def choose(patterns: Sequence[str], setup: Setup, where: str) -> frozenset[str]:
         found = _matching(pattern.removeprefix("!"), names, setup.modules, where)
         if not found:
             raise UserError(f"{pattern!r} matches nothing in the model", where=where, hint=_available(setup))
+        if pattern.startswith("!") and not chosen & found:
+            raise UserError(
+                f"{pattern!r} takes nothing away from the selectors before it", where=where,
+                hint=f"name first what it is taken from, as in ['*', {pattern!r}]",
+            )  # fmt: skip
         chosen = chosen - found if pattern.startswith("!") else chosen | found
     return frozenset(chosen)
 
