@@ -1,18 +1,22 @@
 """Which method runs with which personalization, modality setting and executor: found by running every cell.
 
-    python benchmarks/support.py [--write docs/reference/support-matrix.md] [--only fedasync,fedbuff]
+    python benchmarks/support.py [--write docs/reference/support-matrix] [--only fedasync,fedbuff]
 
 A cell is a run of a dozen updates on tiny data, with the test of every client at the end. It is `yes` where the run
-ends, and a number where it is refused; the reasons stand below the tables.
+ends, and a number where it is refused; the reasons stand below the tables. `--write` writes the page (.md) and what it
+is made from (.json): the outcome of every cell.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
+from shutil import rmtree
+from tempfile import mkdtemp
 from typing import Any
 
 import torch
@@ -63,6 +67,26 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 FUSIONS = ("late-mean", "late-sum", "late-weighted", "concat", "gated", "attention", "film", "early")
 EXECUTORS = ("serial", "workers", "stacked")
+BLOCKWISE = "30 % lack each, blocks"
+INNER, OUTER = ("fedper", "lottery", "ifca", "cfl", "blocks", "ditto", "pfedme"), ("ifca", "cfl", "ditto", "pfedme")
+"""What can be inside and around another; fedper stands for all private parts."""
+MODELS: dict[str, dict[str, Any]] = {
+    "mlp": {"model": {"name": "mlp", "hidden": [8]}},
+    "cnn": NORMED,
+    "resnet with BatchNorm": {"model": {"name": "resnet-small", "blocks": [1], "width": 4, "norm": "batch"}},
+}
+AWAY = {"devices": {"raspberry-pi-4": 1}, "networks": {"lte": 1}, "offline": "abort",
+        "availability": [{"name": "markov", "mean_on_s": 20, "mean_off_s": 5}]}  # fmt: skip
+CIRCUMSTANCES: dict[str, dict[str, Any]] = {
+    "clients go offline": {"fleet": AWAY},
+    "live data": {"stream": {"start": 0.3, "over_s": 60}},
+    "time limit": {"server": {"timeout_s": 30.0, "max_staleness": 20}},
+    "steps": {"local": {"steps": 2, "batch_size": 16, "lr": 0.05}},
+    "momentum, decay": {"local": {**BASE["local"], "momentum": 0.9, "weight_decay": 0.001}},
+    "clip_norm": {"local": {**BASE["local"], "clip_norm": 1.0}},
+    "adam": {"local": {**BASE["local"], "optimizer": "adam", "lr": 0.01}},
+    "memory on disk": {"engine": {"client_memory": "disk"}},
+}
 
 
 def methods() -> list[str]:
@@ -80,23 +104,29 @@ _PLANS: dict[str, Any] = {}
 
 def cell(algorithm: str, changes: dict[str, Any], executor: str = "serial") -> str:
     """`yes`, or why the combination is refused; any other failure is marked as a defect."""
-    sections = {**BASE, **changes, "algorithm": algorithm, "engine": {"executor": executor, "workers": 2}}
+    sections = {**BASE, **changes, "algorithm": algorithm}
+    sections["engine"] = {"executor": executor, "workers": 2, **changes.get("engine", {})}
+    if stream := sections.pop("stream", None):
+        sections["dataset"] = {**sections["dataset"], "stream": stream}
     try:
         plan = resolve(load(sections))
         key = f"{plan.algorithm.pools} {plan.config.dataset} {plan.config.modalities}"
         _PLANS.setdefault(key, plan)
-        x = build(plan, _data(key), Path(), Digest(), None)
+        shelves = Path(mkdtemp()) if plan.config.engine.client_memory == "disk" else None
+        x = build(plan, _data(key), Path(), Digest(), None, shelves)
         try:
             x.loop.begin()
             while x.loop.used < UPDATES:
                 if x.loop.peek() is None:
                     raise RuntimeError(f"{algorithm} with {changes} stalls")
                 x.loop.step()
+            hits = personal.test(x)
+            if not hits or not bool(torch.isfinite(x.algorithm.params(x.loop.state)).all()):
+                raise RuntimeError(f"{algorithm} with {changes} left nothing that can be tested")
         finally:
             x.pool.executor.close()
-        hits = personal.test(x)
-        if not hits or not bool(torch.isfinite(x.algorithm.params(x.loop.state)).all()):
-            raise RuntimeError(f"{algorithm} with {changes} left nothing that can be tested")
+            if shelves is not None:
+                rmtree(shelves)
     except UserError as error:
         return error.message
     except Exception as error:
@@ -112,51 +142,70 @@ def merged(*parts: dict[str, Any]) -> dict[str, Any]:
 def tables(only: Iterable[str] | None = None) -> dict[str, tuple[list[str], list[str], Callable[[str, str], str]]]:
     """title -> (rows, columns, the run of a cell)."""
     chosen = list(only) if only is not None else methods()
-    few = [m for m in ("fedasync", "fedbuff", "fedavg", "ca2fl") if m in chosen]
     wrapped = {"plain": {}, **PERSONALIZATIONS}
     mine = ["plain", *PERSONALIZATIONS]
-
     # the encoders of these data have no normalisation that fedbn could keep
     here = [name for name in mine if name != "fedbn"]
+    lacking = {**SETTINGS, BLOCKWISE: {**SETTINGS["30 % lack each"], "personalization": "blocks"}}
 
     def modal(name: str) -> dict[str, Any]:
         return merged(wrapped[name], MODAL)
 
+    def fused(name: str) -> dict[str, Any]:
+        return {"model": {**MODAL["model"], "fusion": name}}
+
+    def both(inner: str, outer: str) -> str:
+        """`outer` around `inner`, on the data that one of them wants."""
+        parts = [wrapped[name]["personalization"] for name in (inner, outer)]
+        return cell("fedbuff", merged(wrapped[inner], wrapped[outer], {"personalization": parts}))
+
+    def on_model(name: str, model: str) -> str:
+        changes = merged(wrapped[name], MODELS[model])
+        return cell("fedbuff", {**changes, "personalization": "fedbn"} if name == "fedbn" else changes)
+
     return {
         "Method and personalization": (chosen, list(PERSONALIZATIONS), lambda m, p: cell(m, PERSONALIZATIONS[p])),
+        "Personalization (rows) inside another (columns)": (list(INNER), list(OUTER), both),
+        "Personalization and model": ([n for n in mine if n != "blocks"], list(MODELS), on_model),
+        "Personalization and circumstances": (
+            mine, list(CIRCUMSTANCES), lambda p, c: cell("fedbuff", merged(wrapped[p], CIRCUMSTANCES[c])),
+        ),
         "Personalization and executor": (mine, list(EXECUTORS), lambda p, e: cell("fedbuff", wrapped[p], e)),
         "Personalization and modality setting": (
             here, list(SETTINGS), lambda p, s: cell("fedbuff", merged(modal(p), SETTINGS[s])),
         ),
-        "Method and modality setting": (few, list(SETTINGS), lambda m, s: cell(m, merged(MODAL, SETTINGS[s]))),
+        "Method and modality setting": (chosen, list(lacking), lambda m, s: cell(m, merged(MODAL, lacking[s]))),
         "Fusion and modality setting": (
-            list(FUSIONS), list(SETTINGS),
-            lambda f, s: cell("fedbuff", merged(MODAL, SETTINGS[s], {"model": {**MODAL["model"], "fusion": f}})),
+            list(FUSIONS), list(lacking), lambda f, s: cell("fedbuff", merged(MODAL, lacking[s], fused(f))),
         ),
         "Fusion and personalization": (
-            list(FUSIONS), here[1:],
-            lambda f, p: cell("fedasync", merged(modal(p), {"model": {**MODAL["model"], "fusion": f}})),
+            list(FUSIONS), here[1:], lambda f, p: cell("fedasync", merged(modal(p), fused(f))),
         ),
     }  # fmt: skip
 
 
-def written(found: dict[str, dict[tuple[str, str], str]]) -> str:
+Outcomes = dict[str, dict[str, dict[str, str]]]
+"""title -> row -> column -> `yes`, or why it is refused."""
+
+
+def written(found: Outcomes) -> str:
     """The page."""
     reasons: dict[str, int] = {}
     lines = [
         "# What runs with what",
         "",
-        "Made by `python benchmarks/support.py --write docs/reference/support-matrix.md`: every cell was run for a",
-        "dozen updates on tiny data, the test of every client included. `yes` = it ran, a number = refused, for the",
-        "reason below.",
-        "`fedbn` keeps GroupNorm layers private here; `blocks` always has two modalities. Tests run the cells again.",
+        "Made by `python benchmarks/support.py --write docs/reference/support-matrix`: every cell was run for a dozen",
+        "updates on tiny data, the test of every client included. `yes` = it ran, a number = refused, for the reason",
+        "below. `fedbn` keeps GroupNorm layers private where the model has no BatchNorm; `blocks` always has two",
+        "modalities. Where a table names no method it is FedBuff (FedAsync for fusion and personalization). Tests run",
+        "part of the cells every time, each row and each column among them, and all of them with `-m slow`.",
     ]
-    for title, cells in found.items():
-        rows, columns = (list(dict.fromkeys(key[i] for key in cells)) for i in (0, 1))
+    for title, rows in found.items():
+        columns = list(next(iter(rows.values())))
         lines += ["", f"## {title}", "", f"| | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
-        for row in rows:
+        for row, cells in rows.items():
             marks = [
-                "yes" if (text := cells[row, column]) == "yes" else str(reasons.setdefault(text, len(reasons) + 1))
+                "yes" if (text := cells[column]) == "yes" else str(reasons.setdefault(text, len(reasons) + 1))
                 for column in columns
             ]
             lines.append(f"| {row} | {' | '.join(marks)} |")
@@ -171,18 +220,25 @@ def main() -> None:
     parser.add_argument("--only")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    began, found = time.perf_counter(), {}
+    began = time.perf_counter()
+    found: Outcomes = {}
     for title, (rows, columns, go) in tables(given.only.split(",") if given.only else None).items():
-        found[title] = {(row, column): go(row, column) for row in rows for column in columns}
-        print(f"{title}: {len(found[title])} cells, {time.perf_counter() - began:.0f} s so far", flush=True)
-    broken = [f"{k}: {v}" for cells in found.values() for k, v in cells.items() if v.startswith(DEFECT)]
+        found[title] = {row: {column: go(row, column) for column in columns} for row in rows}
+        print(f"{title}: {len(rows) * len(columns)} cells, {time.perf_counter() - began:.0f} s so far", flush=True)
+    broken = [
+        f"{title}, {row}, {column}: {text}"
+        for title, rows_ in found.items()
+        for row, cells in rows_.items()
+        for column, text in cells.items()
+        if text.startswith(DEFECT)
+    ]
     if broken:
         raise SystemExit("\n".join(broken))
-    text = written(found)
     if given.write is None:
-        print(text)
+        print(written(found))
     else:
-        given.write.write_text(text)
+        given.write.with_suffix(".md").write_text(written(found))
+        given.write.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -130,6 +130,9 @@ def test_ditto_leaves_the_global_path_alone_whatever_the_pull() -> None:
         (["ifca", "fedper"], "fedper must come before ifca"),
         (["fedper", "lg-fedavg"], "cannot be combined"),
         (["ifca", "cfl"], "cannot be combined"),
+        (["ditto", "ditto"], "ditto and ditto both say which model a client is evaluated with"),
+        (["ditto", "pfedme"], "ditto and pfedme both say"),
+        (["pfedme", "ditto"], "pfedme and ditto both say"),
     ],
 )
 def test_the_order_of_wrappers_is_enforced(wrappers: list[str], text: str) -> None:

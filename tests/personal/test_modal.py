@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 import torch
 from tiny import experiment, results, run
 
+import aflctl
 from aflctl.builtin.personalizations.blocks import JOINT
 from aflctl.config.load import load
 from aflctl.config.schema import Modalities
@@ -43,7 +46,7 @@ def plan_of(algorithm: Any = "fedbuff", **more: Any) -> Plan:
 def play(plan: Plan, executor: str = "serial", **more: Any) -> Any:
     import tiny
 
-    tiny.data_of, before = (lambda p: federate(p, tiny.Path())), tiny.data_of
+    tiny.data_of, before = (lambda p: federate(p, Path())), tiny.data_of
     try:
         return run(plan, executor, **more)
     finally:
@@ -110,7 +113,7 @@ def test_sensors_fail_and_come_back() -> None:
 def test_several_modalities_are_needed() -> None:
     plan = resolve(load({"modalities": SPLIT, "stop": {"updates": 1}}))
     with pytest.raises(UserError, match="one modality"):
-        federate(plan, __import__("pathlib").Path())
+        federate(plan, Path())
 
 
 # ---- blocks ----
@@ -161,7 +164,8 @@ def test_blocks_with_a_private_part() -> None:
 @pytest.mark.parametrize(
     ("more", "text"),
     [
-        ({"personalization": ["fedper", "blocks"]}, "cannot divide"),
+        ({"personalization": ["fedper", "blocks"]}, "blocks cannot divide what fedper has left"),
+        ({"personalization": ["lottery", "blocks"]}, "blocks cannot divide what lottery has left"),
         ({"algorithm": "rfedavg", "personalization": "blocks"}, "looks at the local data"),
         ({"personalization": "blocks", "model": {"name": "multimodal", "fusion": "early"}}, "no block per modality"),
         # the second block has its encoder by name, which the first one's selector takes too
@@ -214,7 +218,7 @@ def test_an_open_task_keeps_what_its_sensors_saw() -> None:
     plan = plan_of("fedbuff", modalities=lacking)
     import tiny
 
-    tiny.data_of, before = (lambda p: federate(p, tiny.Path())), tiny.data_of
+    tiny.data_of, before = (lambda p: federate(p, Path())), tiny.data_of
     try:
         x, _, _ = experiment(plan)
         y, _, _ = experiment(plan)
@@ -232,6 +236,20 @@ def test_an_open_task_keeps_what_its_sensors_saw() -> None:
         assert (spec.seen is None) == (y.pool.open[task].seen is None)
         if spec.seen is not None:
             assert torch.equal(spec.seen, y.pool.open[task].seen)
+
+
+def test_a_longer_run_goes_on_from_the_state_of_blocks_and_sensors(tmp_path: Path) -> None:
+    lacking = {**SPLIT, "missing": 0.2, "dropout": 0.2, "failure": {"mean_on_s": 20, "mean_off_s": 10}}
+    config = {**CONFIG, "algorithm": "ca2fl", "modalities": lacking, "personalization": ["blocks", "ditto"]}
+    short, whole = {**config, "stop": {"updates": 11}}, {**config, "stop": {"updates": 20}}
+    aflctl.run(short, runs_dir=tmp_path / "a")
+    parts = aflctl.run(whole, runs_dir=tmp_path / "a").path
+    assert "ended, after 11 updates" in (parts / "events.log").read_text()
+    digests = [
+        json.loads((path / "summary.json").read_text())["digests"]
+        for path in (parts, aflctl.run(whole, runs_dir=tmp_path / "b").path)
+    ]
+    assert digests[0] == digests[1]
 
 
 def test_staleness_is_reported_by_modality() -> None:

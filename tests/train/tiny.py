@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import torch
 
-from aflctl.api import overrides
 from aflctl.config.load import load
 from aflctl.engine.build import Experiment, build, federate
 from aflctl.plan import Plan, resolve
@@ -71,7 +70,7 @@ _PLANS: dict[Any, Plan] = {}
 
 def data_of(plan: Plan) -> Any:
     """The divided data; the same object for plans that divide alike."""
-    own = bool(plan.personalization) or overrides(plan.algorithm, "personal")
+    own = bool(plan.personalization) or not plan.algorithm.uploads
     key = (plan.algorithm.pools, own, plan.config.clients.count, plan.seeds["data"], repr(plan.config.dataset))
     _PLANS.setdefault(key, plan)
     return _data(*key)

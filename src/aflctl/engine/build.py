@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from aflctl.api import Algorithm, FederatedData, Setup, overrides
+from aflctl.api import Algorithm, FederatedData, Setup
 from aflctl.data.holdout import hold_out
 from aflctl.engine import accept
 from aflctl.engine.division import rows_of
@@ -86,8 +86,8 @@ def federate(plan: Plan, cache: Path, opened: Opened | None = None) -> Federated
     else:
         rows = rows_of(plan, source)
     source, sensors = equipped(plan, source, rows)
-    own_models = config.personalization or overrides(plan.algorithm, "personal")
-    share = config.dataset.test_fraction or (PERSONAL_TEST if own_models else None)
+    own = config.personalization or not plan.algorithm.uploads  # where nothing travels there are own models only
+    share = config.dataset.test_fraction or (PERSONAL_TEST if own else None)
     if share is None:
         data = Divided(source, rows)
     else:

@@ -9,7 +9,20 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 from pydantic import Field
 
-from aflctl.api import Algorithm, Assignment, Batch, Fleet, Job, Personalization, Setup, Step, Task, Update, overrides
+from aflctl.api import (
+    Algorithm,
+    Assignment,
+    Batch,
+    Fleet,
+    Job,
+    Personalization,
+    Setup,
+    Step,
+    Task,
+    Update,
+    Wrapper,
+    overrides,
+)
 from aflctl.builtin.personalizations.selectors import choose, flops_share
 from aflctl.builtin.personalizations.subspace import name_of, refuse_direction
 from aflctl.builtin.personalizations.tracks import Many, Tracked, over, under
@@ -47,13 +60,11 @@ class Blocks(Personalization):
     def wrap(self, inner: Algorithm[Any], setup: Setup) -> Algorithm[Any]:
         import torch
 
-        from aflctl.builtin.personalizations.subspace import Subspace
-
         refuse_direction(inner, "blocks")
-        if isinstance(inner, Subspace):
+        if isinstance(inner, Wrapper):
             raise UserError(
-                f"blocks cannot divide what {inner.who} has left", where="personalization",
-                hint="name the private part in the parameter `private` of blocks",
+                f"blocks cannot divide what {getattr(inner, 'who', name_of(inner))} has left", where="personalization",
+                hint="name a private part in the parameter `private` of blocks",
             )  # fmt: skip
         if inner.probes:
             raise UserError(

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 from pydantic import Field
 
-from aflctl.api import Algorithm, Assignment, Batch, Fleet, Job, Personalization, Setup, Task, Wrapper, overrides
-from aflctl.builtin.personalizations.subspace import refuse_direction
+from aflctl.api import Algorithm, Assignment, Batch, Fleet, Job, Personalization, Setup, Task, overrides
+from aflctl.builtin.personalizations.further import FurtherModel, fit
 from aflctl.errors import UserError
 
 if TYPE_CHECKING:
@@ -40,27 +40,17 @@ class Ditto(Personalization):
     lam: float = Field(1.0, ge=0, description="pull towards the received model (authors: 1)")
 
     def wrap(self, inner: Algorithm[Any], setup: Setup) -> Algorithm[Any]:
-        refuse_direction(inner, "ditto")
-        refuse_statistics(setup, "ditto")
+        fit(inner, setup, "ditto")
         if setup.local.clip_norm is not None:
             raise UserError("ditto: one norm would couple both models", where="local.clip_norm", hint="leave it out")
         cls = Hooked if overrides(inner, "grad") or overrides(inner, "project") else Pulled
         return cls(inner=inner, setup=setup, lam=self.lam, size=setup.size, gap=-setup.size % GRAIN)
 
 
-def refuse_statistics(setup: Setup, who: str) -> None:
-    """Two models in one task would write one set of running statistics."""
-    if setup.buffers:
-        raise UserError(
-            f"{who} trains two models at once, and both would write the running statistics of the model's BatchNorm",
-            where="model",
-            hint="use a model that normalises by groups (norm: group)",
-        )
-
-
-class Pulled(Wrapper[Any]):
+class Pulled(FurtherModel):
     """The longer vector [w, zeros, v]; the gap keeps v where a vector of its own would begin in memory."""
 
+    who: ClassVar[str] = "ditto"
     lam: float
     size: int
     gap: int

@@ -90,6 +90,7 @@ class Lottery(Personalization):
 class Masked(Wrapper[Any]):
     """The mask lives in the client's memory, and a copy of it at the server."""
 
+    who: ClassVar[str] = "lottery"
     rule: Lottery
     prunable: Any
 

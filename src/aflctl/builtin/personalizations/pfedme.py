@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 from pydantic import Field
 
-from aflctl.api import Algorithm, Assignment, Batch, Fleet, Job, Personalization, Setup, Task, Wrapper
-from aflctl.builtin.personalizations.ditto import refuse_statistics
-from aflctl.builtin.personalizations.subspace import refuse_direction
+from aflctl.api import Algorithm, Assignment, Batch, Fleet, Job, Personalization, Setup, Task
+from aflctl.builtin.personalizations.further import FurtherModel, fit
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,14 +40,14 @@ class PFedMe(Personalization):
     rate: float = Field(0.05, gt=0, description="learning rate of theta; rate (L + lam) < 2 (authors: 0.09)")
 
     def wrap(self, inner: Algorithm[Any], setup: Setup) -> Algorithm[Any]:
-        refuse_direction(inner, "pfedme")
-        refuse_statistics(setup, "pfedme")
+        fit(inner, setup, "pfedme")
         return Envelope(inner=inner, setup=setup, rule=self)
 
 
-class Envelope(Wrapper[Any]):
+class Envelope(FurtherModel):
     """theta lives in the memory under `pfedme/theta`."""
 
+    who: ClassVar[str] = "pfedme"
     rule: PFedMe
 
     def personal(self, state: Any, client: int, memory: Tensors) -> Tensor:
