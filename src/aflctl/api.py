@@ -496,9 +496,14 @@ def overrides(algorithm: Algorithm[Any], hook: str) -> bool:
 
 
 class Personalization(Plugin):
-    """Group `aflctl.personalizations`: turns a method into a personalized one."""
+    """Group `aflctl.personalizations`: turns a method into a personalized one.
+
+    layer     where it lies among several, from the inside: subspace, tracks, extra
+    example   what `--set` must say besides, for the command that `aflctl list` shows
+    """
 
     layer: ClassVar[Literal["subspace", "tracks", "extra"]] = "subspace"
+    example: ClassVar[tuple[str, ...]] = ()
 
     def wrap(self, inner: Algorithm[Any], setup: Setup) -> Algorithm[Any]:
         """`inner` as seen by a federation that keeps part of the work private."""
@@ -640,6 +645,7 @@ class Fusion(Plugin):
     """
 
     reads: ClassVar[Literal["features", "inputs"]] = "features"
+    example: ClassVar[tuple[str, ...]] = ("dataset=synthetic-modal", "model=multimodal")
 
     def build(self, dims: Sequence[int], out: int) -> nn.Module:
         """A module with `forward(parts: tuple[[B, D_m], ...], present: [B, M]) -> [B, out]`."""

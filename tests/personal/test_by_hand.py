@@ -83,6 +83,15 @@ def test_ditto_pulls_the_personal_model() -> None:
     assert s.entries[0].ticket.work.up_bytes == 8
 
 
+def test_dittos_anchor_is_the_model_that_was_received_however_stale() -> None:
+    # client 1 left with (0, 0); until it arrives at t=2.5 the server moved twice. Two steps towards (-2, -6), lam 1:
+    # v 0 -> (-1, -3), then -1 - ((-1 + 2) + (-1 - 0)) / 2 = -1 and -3 - ((-3 + 6) + (-3 - 0)) / 2 = -3
+    s = play(HALF, Ditto(lam=1.0), 3, local=Local(lr=0.5, batch_size=1000, epochs=2))
+    assert s.entries[-1].ticket.client == 1
+    assert sum(s.entries[-1].causes.values()) == 2
+    assert personal(s, 1) == pytest.approx([-1.0, -3.0])
+
+
 def test_ditto_records_the_methods_loss() -> None:
     plain, wrapped = play(HALF, None, 3), play(HALF, Ditto(lam=0.7), 3)
     assert [e.stats["loss"] for e in plain.entries] == [e.stats["loss"] for e in wrapped.entries]
@@ -172,6 +181,15 @@ def test_cfl_counts_versions_along_a_split() -> None:
     s = play(FedAsync(alpha=0.1, staleness="constant"), rule, 2, points=points, times={0: 1, 1: 1.1, 2: 50, 3: 60})
     assert s.loop.state.born == ((0, 0), (0, 2))
     assert s.loop.state.of == {1: 1}
+
+
+@pytest.mark.parametrize(("window", "clusters"), [(2, 2), (1, 1)])
+def test_cfl_compares_updates_within_the_window_only(window: int, clusters: int) -> None:
+    # both updates left at version 0; at version 2 they are two versions old
+    points = [[[4.0, 4.0]], [[-4.0, -4.0]], [[4.0, 4.0]], [[-4.0, -4.0]]]
+    rule = AsyncCfl(eps1=10.0, eps2=0.1, warmup=1, window=window, members=2)
+    s = play(FedAsync(alpha=0.1, staleness="constant"), rule, 2, points=points, times={0: 1, 1: 1.1, 2: 50, 3: 60})
+    assert len(s.loop.state.states) == clusters
 
 
 def test_everybody_alone_is_refused_by_tracks_of_tracks() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -121,7 +122,7 @@ def _plugin(kind: str, name: str) -> Detail:
         ],
     }
     columns = ("parameter", "type", "default", "range", "meaning")
-    return Detail(f"{plugins.word(kind)} {name}", facts, lines, doc, columns, rows, _example(kind, name, rows))
+    return Detail(f"{plugins.word(kind)} {name}", facts, lines, doc, columns, rows, _example(kind, name, cls, rows))
 
 
 _PLACES = {
@@ -135,13 +136,15 @@ _PLACES = {
 }
 
 
-def _example(kind: str, name: str, rows: Sequence[Sequence[Any]]) -> str:
+def _example(kind: str, name: str, cls: type, rows: Sequence[Sequence[Any]]) -> str:
+    """A command that runs as it stands: what the plug-in wants besides (its `example`), itself, its first parameter."""
     if kind == "trackers":
         return f"""aflctl run --set 'track=["{name}"]'; aflctl show RUN --export {name}"""
     place = _PLACES[kind]
-    text = f"aflctl run --set {place}={name}"
+    sets = [*getattr(cls, "example", ()), f"{place}={name}"]
     first = next((row for row in rows if row[2] not in ("null", "required") and "{" not in str(row[2])), None)
-    return f"{text} --set {place}.{first[0]}={first[2]}" if first else text
+    sets += [f"{place}.{first[0]}={first[2]}"] if first else []
+    return " ".join(["aflctl run", *(f"--set {shlex.quote(text)}" for text in sets)])
 
 
 def _shown(value: Any) -> str:

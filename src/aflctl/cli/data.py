@@ -166,6 +166,7 @@ def show(
     from aflctl.data.picture import draw_bubbles
     from aflctl.engine.build import federate
     from aflctl.engine.division import facts_of
+    from aflctl.engine.modal import sensors_of
     from aflctl.plan import resolve
 
     # how many clients work at once does not matter here, so nobody need repeat it
@@ -180,6 +181,8 @@ def show(
     counts = np.stack([np.bincount(v.labels.numpy(), minlength=data.spec.classes) for v in views])
     partition = {"name": plan.config.dataset.partition.name, **plan.partition.model_dump(mode="json")} if found else {}
     facts = {"dataset": plan.config.dataset.name, **(found or describe_counts(counts)), "fingerprint": data.fingerprint}
+    sensors = sensors_of(data)
+    owners = {} if sensors is None else {has: len(mine) for has, mine in sensors.patterns().items()}
     names = data.spec.class_names or tuple(str(i) for i in range(data.spec.classes))
     if png is not None:
         title = f"{facts['dataset']}, {facts['clients']} clients, {partition.get('name', 'their own data')}"
@@ -193,6 +196,7 @@ def show(
             write_index(save, parts(), {"data": getattr(data, "source_fingerprint", "")})
     if json:
         document = {**facts, "partition": partition, "counts": counts.tolist(), "classes": list(names)}
+        document |= {"modalities": owners} if owners else {}
         console.json_document("partition", document)
         return
     for line in lines(counts, names, shutil.get_terminal_size((80, 24)).columns):
@@ -206,6 +210,8 @@ def show(
         console.out(f"{told}: {shown}")
     if partition:
         console.out("partition: " + " ".join(f"{k}={v}" if k != "name" else str(v) for k, v in partition.items()))
+    if owners:
+        console.out("clients by modality: " + ", ".join(f"{has} {n}" for has, n in owners.items()))
     for kind, written in (("picture", png), ("index lists", save)):
         if written is not None:
             console.out(f"{kind}: {written}")

@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from aflctl.report.histogram import spark
-from aflctl.report.render import title
+from aflctl.report.render import by_track, title
 from aflctl.report.wording import count, percent, plural, scaled, seconds, short
 from aflctl.runs.records import CAUSES
 
@@ -27,6 +27,8 @@ def facts(document: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("tasks", f"{', '.join(tasks)}; {plural(totals['versions'], 'version')}"),
         ("staleness", _staleness(document["staleness"])),
     ]
+    if tracks := document["staleness"].get("by_track"):
+        lines.append(("mean by track", by_track(tracks)))
     causes = document["staleness"].get("by_cause") or {}
     whole = sum(causes.values())
     if whole:

@@ -79,8 +79,7 @@ def facts(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
         mean, median, most, top = (short(staleness.get(k)) for k in ("mean", "p50", "p95", "max"))
         lines.append(("staleness", f"mean {mean}, median {median}, 95 % up to {most}, max {top}"))
     if tracks := _section(staleness, "by_track"):
-        told = (f"{track} {short(_of(part, 'mean'))}" for track, part in tracks.items())
-        lines.append(("mean by track", ", ".join(told)))
+        lines.append(("mean by track", by_track(tracks)))
     causes = {cause: number(_of(staleness, "by_cause", cause)) or 0.0 for cause in CAUSES}
     whole = sum(causes.values())
     if whole:
@@ -103,6 +102,11 @@ def facts(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
 def _accuracy(final: Mapping[str, Any], best: Mapping[str, Any]) -> str:
     text = f"final {percent(final.get('accuracy'))}, best {percent(best.get('accuracy'))}"
     return f"{text} after {count(best['update'])} updates" if best.get("update") is not None else text
+
+
+def by_track(tracks: Mapping[str, Any]) -> str:
+    """Mean staleness on each track: `first 3.77, joint 4.65`."""
+    return ", ".join(f"{track} {short(_of(part, 'mean'))}" for track, part in tracks.items())
 
 
 def _personal(personal: Mapping[str, Any], final: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -53,6 +53,7 @@ class Blocks(Personalization):
     """
 
     layer: ClassVar[Literal["subspace", "tracks", "extra"]] = "tracks"
+    example: ClassVar[tuple[str, ...]] = ("dataset=synthetic-modal", "model=multimodal")
 
     blocks: dict[str, tuple[str, ...]] = Field({}, description="modality -> selectors; none given = by name")
     private: tuple[str, ...] = Field((), description="selectors of what stays with the client")

@@ -25,6 +25,7 @@ class FedBn(Personalization):
     """
 
     layer: ClassVar[Literal["subspace", "tracks", "extra"]] = "subspace"
+    example: ClassVar[tuple[str, ...]] = ("model=resnet-small", "model.norm=batch")
 
     private: tuple[str, ...] = Field(("@BatchNorm",), description="selectors of the normalisation layers")
 
