@@ -163,6 +163,7 @@ def test_what_killed_processes_left_is_swept(tmp_path: Path) -> None:
     for left in (raw(tmp_path) / f"{archives.STAGING}x", tmp_path / "toy" / ".work-y"):
         left.mkdir()
         (left / "big").write_bytes(bytes(100))
+    (tmp_path / "toy" / "toy-shift-1.safetensors.part").write_bytes(bytes(100))
     Toy().prepare(tmp_path, download=False)
     assert sorted(p.name for p in (tmp_path / "toy").rglob("*")) == [".lock", "labels.txt", "raw", "toy.safetensors"]
 

@@ -152,6 +152,8 @@ class Raw:
         forget_staging(self.folder)
         for left in self.home.glob(f"{WORKSPACE}*"):
             shutil.rmtree(left, ignore_errors=True)
+        for half in self.home.glob("*.safetensors.part"):
+            half.unlink(missing_ok=True)
 
     def _unpacked(self) -> list[Path]:
         """Folders inside `raw/`: what an archive that was unpacked by hand makes."""
