@@ -30,7 +30,7 @@ def plan(algorithm: Any = "fedbuff", **changes: Any) -> Any:
     ids=str,
 )
 def test_statistics_move_by_the_weights_of_the_used_updates(algorithm: Any) -> None:
-    # b <- b + sum_i w_i d_i / max(sum_i w_i, 1) over the updates used since the last version
+    # b <- b + sum_i w_i (b_i - b) / max(sum_i w_i, 1) over the updates used since the last version
     x, _, _ = experiment(plan(algorithm))
     expected, open_, versions = x.task.buffers.clone(), [], 0
     commit = x.pool.commit
@@ -47,13 +47,26 @@ def test_statistics_move_by_the_weights_of_the_used_updates(algorithm: Any) -> N
         if x.loop.advances > versions:
             versions = x.loop.advances
             total = sum(w for w, _ in open_)
-            expected = expected + sum(w * d for w, d in open_) / max(total, 1.0)
+            expected = expected + sum(w * (b - expected) for w, b in open_) / max(total, 1.0)
             open_.clear()
         torch.testing.assert_close(x.task.buffers, expected, atol=1e-6, rtol=1e-5)
     assert versions > 2
     assert expected.numel() == 2 * CHANNELS
     means, spreads = expected.ne(x.task.init.new_zeros(1)), expected.ne(1.0)
     assert (means & spreads).float().mean() > 0.9  # neither the zeros nor the ones that they started with
+
+
+def test_stale_statistics_do_not_make_a_variance_negative() -> None:
+    # by hand: b = 1 was sent to three, who all see 0.2. The first two make a version: b = 0.2. The third comes late:
+    # b stays 0.2, where adding its way from 1 to 0.2 would give -0.6.
+    x, _, _ = experiment(plan())
+    x.task.buffers = torch.ones_like(x.task.buffers)
+    for tasks in ([0, 1], [2]):
+        for task in tasks:
+            x.pool.kept[task] = (task, {}, torch.full_like(x.task.buffers, 0.2), torch.empty(0))
+            x.pool.commit(task, 1.0)
+        x.pool.advance()
+        torch.testing.assert_close(x.task.buffers, torch.full_like(x.task.buffers, 0.2))
 
 
 def test_bytes_include_the_statistics() -> None:

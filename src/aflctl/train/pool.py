@@ -51,7 +51,7 @@ class Pool:
         self.sizes: dict[Any, int] = {}
         self.trained_steps = 0
         self._recalls = overrides(kit.algorithm, "recall")
-        self._moves: list[tuple[float, Tensor]] = []
+        self._seen: list[tuple[float, Tensor]] = []
 
     # ---- what the loop asks ----
     def submit(self, task: int, client: int, nth: int, order: Assignment, version: int) -> Load:
@@ -131,8 +131,7 @@ class Pool:
                 "tried out at dispatch, from which the bytes were taken",
                 hint="shapes may depend on what was sent, never on values",
             )
-        moved, own = buffers - spec.buffers, buffers[self._places]
-        self.kept[task] = (spec.client, memory, moved.index_fill_(0, self._places, 0.0), own)
+        self.kept[task] = (spec.client, memory, buffers, buffers[self._places])
         self.trained_steps += spec.steps
         losses = trained.losses[: spec.steps]
         finite = all(bool(torch.isfinite(t.sum())) or bool(torch.isfinite(t).all()) for t in up.values())
@@ -141,22 +140,28 @@ class Pool:
 
     def commit(self, task: int, weight: float | None) -> None:
         """The update was used: what the client remembers is kept, its running statistics count."""
-        client, memory, moved, own = self.kept.pop(task)
+        client, memory, buffers, own = self.kept.pop(task)
         if weight is not None and not isfinite(weight):
             raise HookFailed(f"{self._name}.receive of client {client}: `weight` is {weight}, not a finite number")
         self.memory[client] = memory
         if own.numel():
             self.own[client] = own
-        if moved.numel():
-            self._moves.append((1.0 if weight is None else weight, moved))
+        if buffers.numel():
+            self._seen.append((1.0 if weight is None else max(weight, 0.0), buffers))
 
     def advance(self) -> None:
-        """A version was made: running statistics move by the used updates' weights, b += sum(w d) / max(sum(w), 1)."""
-        if self._moves:
-            total = max(fsum(weight for weight, _ in self._moves), 1.0)
-            shift = sum(weight * moved for weight, moved in self._moves)
-            self.kit.task.buffers = self.kit.task.buffers + shift / total
-            self._moves = []
+        """A version was made: running statistics move towards those of the used updates, by their weights.
+
+        b <- b + sum_i w_i (b_i - b) / max(sum_i w_i, 1), a mean of b and the b_i. Adding how far each client moved from
+        what it was sent would be the same without staleness; with it, several would take the same way twice, and a
+        variance can become negative.
+        """
+        if self._seen:
+            common = self.kit.task.buffers
+            total = max(fsum(weight for weight, _ in self._seen), 1.0)
+            shift = sum((weight * (seen - common) for weight, seen in self._seen), torch.zeros_like(common))
+            self.kit.task.buffers = common + (shift / total).index_fill_(0, self._places, 0.0)
+            self._seen = []
 
     def buffers_of(self, client: int) -> Tensor:
         """The running statistics that a client works with: the common ones, and its own where it keeps some."""
@@ -176,7 +181,7 @@ class Pool:
             "rows": self.executor.rows,
             "memory": self.memory.save(),
             "buffers": self.kit.task.buffers,
-            "moves": self._moves,
+            "seen": self._seen,
             "own": self.own,
             "trained_steps": self.trained_steps,
         }
@@ -193,7 +198,7 @@ class Pool:
         self.ready = dict(saved["ready"])
         self.memory.load(saved["memory"])
         self.kit.task.buffers = saved["buffers"]
-        self._moves = list(saved["moves"])
+        self._seen = list(saved["seen"])
         self.own = dict(saved["own"])
         self.trained_steps = saved["trained_steps"]
         self.executor.rows = saved["rows"]
