@@ -351,7 +351,8 @@ def _members(node: ast.ClassDef) -> Iterator[str]:
         if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name) and item.target.id[0] != "_"
     ]
     if fields:
-        yield from table(("field", "type", "default"), fields)
+        columns = 3 if any(default for *_, default in fields) else 2
+        yield from table(("field", "type", "default")[:columns], (row[:columns] for row in fields))
     methods = [i for i in node.body if isinstance(i, ast.FunctionDef) and i.name[0] != "_"]
     if methods:
         yield from table(
