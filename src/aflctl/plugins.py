@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.util
+import os
 import re
 import sys
 import traceback
@@ -94,7 +95,7 @@ def split_local(name: str, base: Path | None = None) -> tuple[Path, str]:
     match = _LOCAL.match(name)
     if match is None:
         raise errors.UserError(f"{name!r} is not the name of a local file", hint="write ./file.py:Class")
-    file = Path(match["file"]).expanduser()
+    file = Path(os.path.expanduser(match["file"]))
     return (base or Path.cwd()) / file, match["attr"] or ""
 
 

@@ -1,4 +1,4 @@
-"""Where runs cannot be kept: the place and the next step, exit code 2; a full disk is the environment's fault."""
+"""Where runs cannot be kept: the place and the next step; 2 for a wrong name, 3 for a full or read-only disk."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import pytest
 from aflctl.cli.app import execute
 
 
-def refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> str:
+def refused(folder: Path, capsys: pytest.CaptureFixture[str], expected: int = 2) -> str:
     code = execute(["run", "smoke", "--runs-dir", str(folder)])
     told = capsys.readouterr().err
-    assert code == 2, told
+    assert code == expected, told
     assert str(folder) in told
     assert "--runs-dir or AFLCTL_RUNS_DIR" in told
     assert "Traceback" not in told
@@ -34,11 +34,11 @@ def test_a_file_in_the_way(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
 @pytest.mark.skipif(os.geteuid() == 0, reason="permissions do not bind the superuser")
 def test_a_folder_without_write_permission(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "locked").mkdir(mode=0o500)
-    assert "no permission" in refused(tmp_path / "locked", capsys)
-    assert "no permission" in refused(tmp_path / "locked" / "below", capsys)
+    assert "no permission" in refused(tmp_path / "locked", capsys, 3)
+    assert "no permission" in refused(tmp_path / "locked" / "below", capsys, 3)
 
 
-SAYS = [(errno.EACCES, 2), (errno.EROFS, 2), (errno.ENOENT, 2), (errno.ENOSPC, 3)]
+SAYS = [(errno.EACCES, 3), (errno.EROFS, 3), (errno.ENOENT, 2), (errno.ENOSPC, 3)]
 
 
 @pytest.mark.parametrize(("number", "code"), SAYS)
@@ -53,3 +53,19 @@ def test_what_the_system_says(
     told = capsys.readouterr().err
     assert str(tmp_path / "runs") in told
     assert "hint:" in told
+
+
+def test_a_run_goes_on_where_nobody_can_be_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    from aflctl.cli import console
+
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr(sys, "stderr", full)
+        console.err("progress")
+        console.status("more of it")
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        with pytest.raises(OSError, match="No space left"):
+            console.out("an answer that is lost is told")
+        console._silence(full)

@@ -279,3 +279,18 @@ def test_a_mutated_checkpoint_is_refused(finished: Path, tmp_path: Path) -> None
             if not refused(lambda: checkpoint.load(folder, types)):
                 assert checkpoint.pack(checkpoint.load(folder, types))[1] == before
         file.write_bytes(whole)
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"fleet": {"devices": {"~nobody-here": 1}, "networks": {"wifi": 1}}},
+        {"fleet": "~nobody-here"},
+        {"algorithm": "~nobody-here/mine.py:Mine"},
+        {"fleet": {"csv": "~nobody-here/fleet.csv"}},
+    ],
+)
+def test_a_home_that_nobody_has(sections: dict[str, Any], tmp_path: Path) -> None:
+    assert refused(lambda: run(config(**sections), runs_dir=tmp_path))
+    assert refused(lambda: load("~nobody-here/a.yaml"))
+    assert refused(lambda: load_run("~nobody-here/run"))

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from aflctl.errors import DiskProblem, Diverged, RunDirError, UnknownName
-from aflctl.runs import lock, rundir
+from aflctl.runs import atomic, lock, rundir
 from aflctl.runs.rundir import RunDir, find, status
 
 IDENTITY = "ab" * 32
@@ -240,11 +240,13 @@ def test_runs_dir_that_is_a_file(tmp_path: Path) -> None:
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_runs_dir_without_permission(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
-    with pytest.raises(RunDirError, match="no permission"):
+    with pytest.raises(DiskProblem, match="no permission"):
         begin(tmp_path)
 
 
-@pytest.mark.parametrize(("number", "kind"), [(13, RunDirError), (30, RunDirError), (28, DiskProblem)])
+@pytest.mark.parametrize(
+    ("number", "kind"), [(13, DiskProblem), (30, DiskProblem), (28, DiskProblem), (36, RunDirError)]
+)
 def test_what_the_operating_system_refuses(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, kind: type
 ) -> None:
@@ -255,6 +257,22 @@ def test_what_the_operating_system_refuses(
     with pytest.raises(kind) as caught:
         begin(tmp_path)
     assert caught.value.where == str(tmp_path)
+
+
+def test_a_finished_run_is_shown_where_nothing_can_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = begin(tmp_path)
+    made.write_json("summary.json", {"format": 1, "status": "done"})
+    made.close()
+    monkeypatch.setattr(rundir, "_writable", lambda root: pytest.fail("nothing is to be written"))
+    assert begin(tmp_path).finished
+
+
+def test_text_that_the_locale_could_not_read_is_written(tmp_path: Path) -> None:
+    # "\udcc3\udcbc" are the bytes of a u umlaut under a locale without UTF-8; "\udcff" alone is no UTF-8
+    atomic.write_json(tmp_path / "a.json", {"where": "r\udcc3\udcbc"})
+    atomic.write_json(tmp_path / "b.json", {"where": "r\udcff"})
+    assert rundir.read_json(tmp_path / "a.json") == {"where": "r\u00fc"}
+    assert rundir.read_json(tmp_path / "b.json") == {"where": "r\udcff"}
 
 
 def test_an_earlier_run_of_the_same_configuration_is_found(tmp_path: Path) -> None:

@@ -142,3 +142,10 @@ def test_a_window_beyond_the_period(file: Path) -> None:
     file.write_text("client,start,end\n0,0,50\n")
     with pytest.raises(ConfigError, match="the window ends at 50, after the period of 20 s"):
         read_trace(file, period_s=20)
+
+
+def test_a_client_too_far_is_refused_before_room_is_made_for_it(tmp_path: Path) -> None:
+    file = tmp_path / "t.csv"
+    file.write_text("client,start_s,end_s\n0,0,10\n99999999999999999999,0,3\n")
+    with pytest.raises(ConfigError, match="at most 7 digits, not 9999"):
+        read_trace(file)

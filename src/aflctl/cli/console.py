@@ -155,6 +155,10 @@ def _write(stream: TextIO | None, text: str) -> None:
         stream.flush()
     except BrokenPipeError:
         _silence(stream)
+    except OSError:
+        if stream is not sys.stderr:
+            raise
+        _silence(stream)  # a run goes on where nobody can be told of it: the disk is full, the terminal is gone
     except ValueError:
         pass  # closed by whoever captured it
 

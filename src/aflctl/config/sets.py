@@ -135,7 +135,7 @@ def _from_here(base: Path, keys: Keys, value: Any) -> Any:
     match = _FILE.match(value) if isinstance(value, str) else None
     if match is None or not (star(keys) in NAMED or keys[0] == "fleet"):
         return value
-    path = Path(match["file"]).expanduser()
+    path = Path(os.path.expanduser(match["file"]))
     if not path.is_absolute() and base.resolve() != Path.cwd().resolve():
         path = Path(os.path.relpath(Path.cwd() / path, base.resolve()))
     text = path.as_posix()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -63,7 +64,7 @@ def read(source: str | Path | Mapping[str, Any] | BaseModel | None) -> Source:
         given = Source(_plain(source), Path.cwd(), "the configuration")
         mark(given.origins, (), given.data, Origin("file", "mapping"))
         return given
-    path = Path(source).expanduser()
+    path = Path(os.path.expanduser(source))
     known = presets()
     if path.is_dir():
         if (path / RUN_CONFIG).is_file():

@@ -16,7 +16,7 @@ def folder() -> Path:
     """The data folder: `AFLCTL_DATA_DIR`, else the platform's cache folder. It need not exist yet."""
     named = os.environ.get("AFLCTL_DATA_DIR")
     if named:
-        return Path(named).expanduser()
+        return Path(os.path.expanduser(named))
     from platformdirs import user_cache_path
 
     return user_cache_path("aflctl") / "data"

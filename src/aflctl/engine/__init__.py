@@ -277,18 +277,19 @@ def _left(plan: Plan, rundir: RunDir) -> tuple[dict[str, Any] | None, str]:
     from aflctl.engine.keep import FOLDER, types_of, unfit
     from aflctl.runs import checkpoint
 
+    ended = "failed" if rundir.before == "failed" else f"was {rundir.before}"
     folder = rundir.file(FOLDER)
     if not folder.is_dir():
-        return None, f"an earlier attempt was {rundir.before} before its first checkpoint: starting from the beginning"
+        return None, f"an earlier attempt {ended} before its first checkpoint: starting from the beginning"
     try:
         saved = checkpoint.load(folder, types_of(plan), lambda state: unfit(state, rundir.path, plan.config.engine))
     except AflctlError as error:
         return (
             None,
-            f"an earlier attempt was {rundir.before} and left no usable checkpoint ({error.message}): "
+            f"an earlier attempt {ended} and left no usable checkpoint ({error.message}): "
             "starting from the beginning",
         )
-    return saved, f"continuing an attempt that was {rundir.before}, from update {saved['loop']['used']}"
+    return saved, f"continuing an attempt that {ended}, from update {saved['loop']['used']}"
 
 
 __all__ = ["AflctlError", "RunResult", "run", "run_loaded", "runs_root"]

@@ -74,7 +74,18 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Replaces the content of `path`, UTF-8 with newlines as they are."""
-    write_bytes(path, text.encode())
+    write_bytes(path, utf8(text))
+
+
+def utf8(text: str) -> bytes:
+    """UTF-8. Bytes of file names that the locale could not read come back as they were; where that is no UTF-8, as
+    `\\udc..`, which JSON reads."""
+    data = text.encode(errors="surrogateescape")
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return text.encode(errors="backslashreplace")
+    return data
 
 
 def write_json(path: Path, document: Any) -> None:

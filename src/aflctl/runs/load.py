@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -117,7 +118,7 @@ class Run:
 
 def load_run(path: str | Path) -> Run:
     """The run in a directory. A run that was made by a newer format is refused."""
-    folder = Path(path).expanduser()
+    folder = Path(os.path.expanduser(path))
     if not folder.is_dir():
         raise RunDirError("there is no such run directory", where=str(path), hint="see them with: aflctl list runs")
     if not is_run(folder):

@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
-from aflctl.errors import AflctlError, RunDirError, UnknownName, suggest
+from aflctl.errors import AflctlError, DiskProblem, RunDirError, UnknownName, suggest
 from aflctl.runs import lock
 from aflctl.runs.atomic import BROKEN, FORBIDDEN, disk, problem, write_json, write_text
 from aflctl.runs.provenance import now, redact
@@ -63,13 +63,13 @@ class RunDir:
 
         With `rerun` a finished directory is left alone and the next of `-2`, `-3`, ... is taken.
         """
-        _writable(root)
         for path in _candidates(root, label, identity, rerun):
             if status(path) == "done":
                 if rerun:
                     continue
                 point_latest(path)
                 return cls(path, identity, "done", None)
+            _writable(root)
             with disk(path):
                 path.mkdir(exist_ok=True)
             held = lock.acquire(path)
@@ -113,7 +113,7 @@ class RunDir:
     def log(self, text: str) -> None:
         """Appends lines for people to events.log."""
         path = self.file("events.log")
-        with disk(path), open(path, "a", encoding="utf-8") as file:
+        with disk(path), open(path, "a", encoding="utf-8", errors="backslashreplace") as file:
             file.write(redact(text.rstrip("\n")) + "\n")
 
     def fail(self, error: BaseException) -> None:
@@ -204,7 +204,10 @@ def _writable(root: Path) -> None:
             raise RunDirError("runs cannot be kept here: not a folder", where=str(root), hint=hint) from error
         if error.errno in BROKEN:
             raise problem(error, root) from error
-        why = "no permission to write" if error.errno in FORBIDDEN else (error.strerror or str(error)).lower()
+        if error.errno in FORBIDDEN:
+            message = "runs cannot be kept here: no permission to write"
+            raise DiskProblem(message, where=str(root), hint=hint) from error
+        why = (error.strerror or str(error)).lower()
         raise RunDirError(f"runs cannot be kept here: {why}", where=str(root), hint=hint) from error
 
 
@@ -300,7 +303,7 @@ def find(reference: str, root: Path) -> Path:
 
 def find_all(reference: str, root: Path) -> list[Path]:
     """As `find`, but a prefix means every run that it fits, a folder of runs all in it, one of a suite the suite's."""
-    folder = Path(reference).expanduser()
+    folder = Path(os.path.expanduser(reference))
     with suppress(OSError):
         if reference and reference != LATEST and folder.is_dir() and not is_run(folder):
             inside = runs_of_suite(folder) if (folder / SUITE).is_file() else all_runs(folder)
@@ -337,7 +340,7 @@ def _matching(reference: str, root: Path) -> list[Path]:
         raise UnknownName("run", reference, [], hint=nothing)
     if reference in runs:
         return [runs[reference]]
-    given = Path(reference).expanduser()
+    given = Path(os.path.expanduser(reference))
     with suppress(OSError):  # a name that is too long is no path
         if reference and given.is_dir():
             if not is_run(given):

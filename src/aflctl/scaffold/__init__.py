@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import keyword
+import os
 import re
 import shutil
 import sys
@@ -37,7 +38,7 @@ def create(name: str, kind: str = "algorithm", path: Path = Path()) -> Made:
     if kind not in KINDS:
         raise UnknownName("kind of plug-in", kind, KINDS)
     module, entry = _checked(name, kind)
-    folder = path.expanduser() / name
+    folder = Path(os.path.expanduser(path)) / name
     if folder.exists():
         raise UserError("is there already, and nothing is overwritten", where=str(folder), hint="choose another name")
     words = _words(name, module, kind, entry)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
@@ -128,7 +129,7 @@ class TraceParams(Params):
     def add(self, parts: Parts, k: int, base: Path) -> None:
         from aflctl.sim.traces import Trace, read_trace
 
-        path = Path(self.path).expanduser()
+        path = Path(os.path.expanduser(self.path))
         users = read_trace(path if path.is_absolute() else base / path, self.format, self.period_s)
         parts.processes.append(Trace(k, users, in_order=self.assignment == "in-order"))
 

@@ -244,7 +244,7 @@ class Library:
         """(owner, folder, rank) of every place; places of the lowest rank that knows a name hold it."""
         yield "folder", self.base / "profiles", 0
         for i, place in enumerate(p for p in os.environ.get("AFLCTL_PROFILES", "").split(os.pathsep) if p):
-            yield "AFLCTL_PROFILES", Path(place).expanduser(), i + 1
+            yield "AFLCTL_PROFILES", Path(os.path.expanduser(place)), i + 1
         yield "aflctl", own_folder(), 1_000_000
         for owner, folder in installed_folders():
             if isinstance(folder, Path):
@@ -268,7 +268,7 @@ class Library:
     def find(self, kind: str, ref: str, base: Path | None = None) -> Found:
         """The file that `ref` means; a relative path is relative to `base`. Raises UnknownName or UserError."""
         if is_path(ref):
-            path = Path(ref).expanduser()
+            path = Path(os.path.expanduser(ref))
             path = path if path.is_absolute() else (base or self.base) / path
             if not path.is_file():
                 raise UserError(f"there is no {SINGULAR[kind]} file {ref!r}", where=str(path))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -290,5 +291,5 @@ def _check_mode(out: Resolved, voice: Voice, at: _Resolver) -> None:
 
 def below(folder: Path, name: str) -> Path:
     """A file named in `folder`."""
-    path = Path(name).expanduser()
+    path = Path(os.path.expanduser(name))
     return path if path.is_absolute() else folder / path

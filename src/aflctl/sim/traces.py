@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 NS = 1_000_000_000
+MOST_DIGITS = 7  # ten million clients
 _SHOWN = 20
 _CSV_COLUMNS = {"client": "client", "start": "start", "end": "end", "start_s": "start", "end_s": "end"}
 _FLASH_TIME = "%Y-%m-%d %H:%M:%S"
@@ -210,12 +211,18 @@ def _read_csv(path: Path, text: str, period_s: float | None) -> list[Windows]:
         problems.append(Problem("", "no window in the file", f"{path}:1"))
     if problems:
         raise ConfigError(problems[:_SHOWN])
-    names = list(windows)
-    if all(n.isdecimal() for n in names):
-        names = [str(c) for c in range(max(map(int, names)) + 1)]
-        windows = {str(int(n)): w for n, w in windows.items()}
     period = None if period_s is None else _ns(period_s)
-    return [Windows(_joined((_ns(a), _ns(b)) for a, b in windows.get(n, ())), period) for n in names]
+    found = {name: Windows(_joined((_ns(a), _ns(b)) for a, b in mine), period) for name, mine in windows.items()}
+    if not all(name.isdecimal() for name in found):
+        return list(found.values())
+    far = [name for name in found if len(name.lstrip("0")) > MOST_DIGITS]
+    if far:
+        raise ConfigError(
+            [Problem("client", f"numbers of clients have at most {MOST_DIGITS} digits, not {far[0][:40]}", str(path))]
+        )
+    numbered = {int(name): mine for name, mine in found.items()}
+    never = Windows((), period)
+    return [numbered.get(client, never) for client in range(max(numbered) + 1)]
 
 
 def _fedscale(name: str, of: Mapping[str, Any], found: _Findings, period_s: float | None) -> Windows:

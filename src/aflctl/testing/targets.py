@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
 from collections.abc import Sequence
@@ -33,7 +34,7 @@ def find(target: str, base: Path | None = None, plugins: Registry | None = None)
     found = plugins or registry()
     if is_local(target):
         return [_local(target, base, found)]
-    path = (base or Path.cwd()) / Path(target).expanduser()
+    path = (base or Path.cwd()) / Path(os.path.expanduser(target))
     if target.startswith((".", "/", "~")) and path.exists():
         source = path / "pyproject.toml"
         if not source.is_file():
