@@ -70,8 +70,10 @@ def test_host_time_is_of_the_right_size(executor: str, tiny: dict[str, Any], tmp
     spent = run(config, runs_dir=tmp_path).summary["host"]["run_s"]
     assert host["executor"]["name"] == executor
     assert spent / 10 < host["run_s"] < spent * 10
-    parts = ("training_s", "server_s", "evaluation_s", "records_s")
-    assert host["run_s"] == pytest.approx(sum(host[p] for p in parts), rel=1e-2)
+    # evaluation may go on beside the rest
+    rest = host["training_s"] + host["server_s"]
+    assert 0.99 * rest <= host["run_s"] <= 1.01 * (rest + host["evaluation_s"] + host["measured"]["ms_per_evaluation"])
+    assert min(host["training_s"], host["server_s"], host["evaluation_s"]) > 0
 
 
 def test_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -44,7 +44,7 @@ class Driver:
         self.personal = personal.measured(experiment)
         self._next_ns = 0 if self.every.time_s is None else round(self.every.time_s * NS)
         self._mark = 0
-        self.examiner = Examiner(experiment, aside=self.stop.accuracy is None and not self.personal)
+        self.examiner = Examiner(experiment, personal=self.personal)
         self.keeper: Keeper | None = None
         self.shelves: Path | None = None
 

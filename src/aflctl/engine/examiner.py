@@ -19,19 +19,25 @@ from aflctl.train.evaluate import Score, evaluate
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from aflctl.config.schema import Stop
     from aflctl.engine.build import Experiment
 
 
 class Examiner:
     """`begin` scores a vector and later calls back with the score, in the caller's thread; `settle` waits for that."""
 
-    def __init__(self, x: Experiment, *, aside: bool) -> None:
-        """`aside`: whether anything may go on before the score is known."""
+    def __init__(self, x: Experiment, *, personal: bool) -> None:
+        """`personal`: whether clients are tested, too."""
         self.x = x
         self._under_way: tuple[Future[Score], Callable[[Score], None]] | None = None
-        aside = aside and cores() > 1 and x.feed.device.type == "cpu"
+        aside = self.goes_aside(x.plan.config.stop, personal, x.feed.device)
         self._thread = ThreadPoolExecutor(1, "examiner", partial(torch.set_num_threads, 1)) if aside else None
         self._task = x.task.clone() if aside else x.task
+
+    @staticmethod
+    def goes_aside(stop: Stop, personal: bool, device: torch.device) -> bool:
+        """Whether a thread of its own is worth it, and anything may go on before the score is known."""
+        return stop.accuracy is None and not personal and cores() > 1 and device.type == "cpu"
 
     def begin(self, w: Tensor, then: Callable[[Score], None]) -> None:
         """Scores w [P] with the running statistics of this moment."""

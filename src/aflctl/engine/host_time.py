@@ -1,36 +1,42 @@
 """How long a run would take on this machine: a few of its own tasks are trained here, and their cost is multiplied.
 
-    time = training + server + evaluation + records
+    time = training + server + evaluation,
+           where evaluation goes on beside the rest on a core of its own: max(training + server, evaluation)
 
 training    seconds per step of the executor that would be picked, measured on the run's first tasks, times the planned
-            steps; for `stacked` a step of a stack costs a + b * rows, and the plan says which jobs would share a stack
-server      seconds per task of the loop and the method's hooks with vectors of the real size, as the plan's trial found
+            steps; for `stacked` in stacks of as many jobs as the plan says that share one on average (a step of a
+            stack costs a + b * rows, so only the mean matters)
+server      seconds per task of the loop and the method's hooks with vectors of the real size and a row each, as the
+            plan's trial found
 evaluation  one evaluation, measured, times their number
-records     a row per task
 """
 
 from __future__ import annotations
 
 import time
 from dataclasses import replace
+from math import sqrt
 from typing import TYPE_CHECKING, Any
 
-from aflctl.api import overrides
-from aflctl.engine.executors import choose
+from aflctl.engine import personal
+from aflctl.engine.examiner import Examiner
+from aflctl.engine.executors import choose, cores
 from aflctl.engine.stacks import Stacks
 from aflctl.sim.streams import generator, key
-from aflctl.train.evaluate import evaluate
+from aflctl.train.evaluate import Member, evaluate, evaluate_clients
 from aflctl.train.jobs import Kit
 from aflctl.train.memory import ClientMemory
 from aflctl.train.pool import Pool
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from aflctl.engine.planning import Course
     from aflctl.engine.rehearsal import Rehearsal, Scene
     from aflctl.plan import Plan
 
 BUDGET_S = 1.5
-ROW_S = 45e-6
+TESTED = 32
 NS = 1_000_000_000
 
 
@@ -62,21 +68,31 @@ def estimate(scene: Scene, rehearsal: Rehearsal, course: Course, company: Compan
             training, measured = steps * per_step, {"ms_per_step": 1e3 * per_step}
     finally:
         company.executor.close()
-    once, times = _evaluation(scene, rehearsal), _evaluations(scene, rehearsal, course)
+    once, times = _evaluation(scene), _evaluations(scene, rehearsal, course)
     parts = {
         "training_s": training,
         "server_s": tasks * scene.task_s,
         "evaluation_s": once * times,
-        "records_s": tasks * ROW_S,
     }
     return {
-        "run_s": _round(sum(parts.values())),
+        "run_s": _round(_together(scene, company, parts, once)),
         **{name: _round(value) for name, value in parts.items()},
         "executor": company.picked,
         "steps": steps,
         "evaluations": times,
         "measured": {name: _round(value) for name, value in {**measured, "ms_per_evaluation": 1e3 * once}.items()},
     }
+
+
+def _together(scene: Scene, company: Company, parts: Mapping[str, float], once: float) -> float:
+    """Seconds of all parts, as far as they go on one after the other; `once` = of the last evaluation, waited for."""
+    evaluation = parts["evaluation_s"]
+    rest = sum(parts.values()) - evaluation
+    if not Examiner.goes_aside(scene.plan.config.stop, personal.measured(scene), scene.feed.device):
+        return rest + evaluation
+    if company.picked.get("workers", 1) >= cores():
+        return rest + evaluation / cores()
+    return max(rest, evaluation) + once
 
 
 class _Bench:
@@ -104,27 +120,24 @@ class _Bench:
         return spent / done
 
     def stacked(self) -> tuple[float, dict[str, float]]:
-        """(seconds of all training, what was measured): a step of a stack costs a + b * rows."""
+        """(seconds of all training, what was measured)."""
         company = self.company
         self._train(2, 1)
-        alone = 0.0
+        seconds, measured = 0.0, dict[str, float]()
         if company.alone:
-            seconds, steps, _ = self._repeat(1)
-            alone = seconds / steps
-        if not company.longest:
-            return company.alone * alone, {"ms_per_step": 1e3 * alone}
-        high = max(2, min(company.rows, len(self.jobs), round(1.5 * company.height)))
-        low = max(2, min(high - 1, round(0.5 * company.height)))
-        (t1, n1, l1), (t2, n2, l2) = self._repeat(low), self._repeat(high)
-        b = (t2 * l1 - t1 * l2) / (n2 * l1 - n1 * l2) if high > low and n2 * l1 != n1 * l2 else t2 / n2
-        b = min(max(b, 0.0), t2 / n2)
-        a = max(0.0, (t2 - b * n2) / l2)
-        seconds = a * company.longest + b * company.steps + alone * company.alone
-        return seconds, {"ms_per_stack_step": 1e3 * a, "ms_per_row": 1e3 * b, "jobs_per_stack": company.height}
+            spent, steps, _ = self._repeat(1)
+            seconds, measured["ms_per_step_alone"] = company.alone * spent / steps, 1e3 * spent / steps
+        if company.stacks:
+            height = max(2, round(company.jobs / company.stacks))
+            spent, steps, longest = self._repeat(height)
+            # by steps of stacks and by steps of jobs: they differ as far as the measured stacks are no average ones
+            seconds += sqrt(company.longest * spent / longest * company.steps * spent / steps)
+            measured |= {"ms_per_stack_step": 1e3 * spent / longest, "jobs_per_stack": height}
+        return seconds, measured
 
     def _repeat(self, height: int) -> tuple[float, int, int]:
-        """(seconds, steps, steps of the longest) of stacks of this height, for a third of the budget."""
-        sums, until = [0.0, 0, 0], time.perf_counter() + BUDGET_S / 3
+        """(seconds, steps, steps of the longest) of stacks of this height, for half of the budget."""
+        sums, until = [0.0, 0, 0], time.perf_counter() + BUDGET_S / 2
         while not sums[1] or time.perf_counter() < until:
             sums = [a + b for a, b in zip(sums, self._train(height, 1 << 30))]
         return sums[0], int(sums[1]), int(sums[2])
@@ -147,21 +160,26 @@ class _Bench:
         return time.perf_counter() - began, sum(counts), max(counts)
 
 
-def _evaluation(scene: Scene, rehearsal: Rehearsal) -> float:
-    """Seconds of one evaluation: of the global model, and of the clients' own where they have one."""
-    w, size = scene.task.init, scene.plan.config.evaluate.batch_size
-    test = scene.data.test()
+def _evaluation(scene: Scene) -> float:
+    """Seconds of one evaluation: of the global model, and of the clients where they are tested, too."""
+    w, size, test = scene.task.init, scene.plan.config.evaluate.batch_size, scene.data.test()
 
-    def once(samples: Any) -> float:
-        evaluate(scene.task, scene.feed, w, samples, min(size, 64))
+    def clocked(work: Callable[[], object]) -> float:
         began = time.perf_counter()
-        evaluate(scene.task, scene.feed, w, samples, size)
+        work()
         return time.perf_counter() - began
 
-    seconds = once(test)
-    if overrides(scene.algorithm, "personal"):
-        client = next(iter(rehearsal.books.members), 0)
-        seconds += 0.8 * len(rehearsal.books.members) * once(scene.data.local_test(client) or test)
+    evaluate(scene.task, scene.feed, w, test, min(size, 64))  # what comes first is slow once
+    seconds = clocked(lambda: evaluate(scene.task, scene.feed, w, test, size))
+    if personal.measured(scene):
+        clients = personal.chosen(scene)
+        some = clients[:: max(1, len(clients) // TESTED)]
+        local = [(c, scene.data.local_test(c)) for c in some]
+        rows = [Member(c, w, test if of is None else of, scene.task.buffers) for c, of in local]
+        rows = [row for row in rows if len(row.samples)]
+        stacks = personal.stacked(scene)
+        spent = clocked(lambda: evaluate_clients(scene.task, scene.feed, rows, size, stacks=stacks))
+        seconds += spent * len(clients) / len(some)
     return seconds
 
 

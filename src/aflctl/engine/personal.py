@@ -26,6 +26,7 @@ from aflctl.train.jobs import Spec
 
 if TYPE_CHECKING:
     from aflctl.engine.build import Experiment
+    from aflctl.engine.rehearsal import Scene
 
 COLUMNS = ("personal_accuracy", "personal_weighted", "personal_std", "personal_worst")
 VECTOR_BYTES = 512 << 20
@@ -34,7 +35,7 @@ Hits = Mapping[int, tuple[int, int]]
 """client -> (correct, samples)."""
 
 
-def measured(x: Experiment) -> bool:
+def measured(x: Experiment | Scene) -> bool:
     """Whether clients are tested: they have vectors of their own, or test samples of their own were asked for."""
     config = x.plan.config
     return (
@@ -42,7 +43,7 @@ def measured(x: Experiment) -> bool:
     )
 
 
-def chosen(x: Experiment) -> list[int]:
+def chosen(x: Experiment | Scene) -> list[int]:
     """At most `evaluate.clients` clients, spread evenly over all."""
     n, most = len(x.data.samples), x.plan.config.evaluate.clients
     return list(range(n)) if n <= most else [i * n // most for i in range(most)]
@@ -62,9 +63,7 @@ def members(x: Experiment, clients: Sequence[int]) -> list[Member]:
 
 def test(x: Experiment, epochs: int | None = None) -> Hits:
     """The chosen clients' hits; with `epochs`, after so much local training on copies."""
-    flat = all(len(shape) <= 2 for _, shape in x.task.layout.values())
-    stacks = x.plan.model.stacks and not x.task.buffers.numel() and (flat or x.feed.device.type == "cuda")
-    clients, size = chosen(x), x.plan.config.evaluate.batch_size
+    clients, size, stacks = chosen(x), x.plan.config.evaluate.batch_size, stacked(x)
     many = max(1, VECTOR_BYTES // (4 * max(1, x.task.size)))
     hits: dict[int, tuple[int, int]] = {}
     for start in range(0, len(clients), many):
@@ -73,6 +72,12 @@ def test(x: Experiment, epochs: int | None = None) -> Hits:
             rows = _tuned(x, rows, epochs)
         hits |= evaluate_clients(x.task, x.feed, rows, size, stacks=stacks)
     return hits
+
+
+def stacked(x: Experiment | Scene) -> bool:
+    """Whether clients are tested several at once."""
+    flat = all(len(shape) <= 2 for _, shape in x.task.layout.values())
+    return x.plan.model.stacks and not x.task.buffers.numel() and (flat or x.feed.device.type == "cuda")
 
 
 def columns(hits: Hits) -> dict[str, float]:

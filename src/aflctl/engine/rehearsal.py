@@ -5,9 +5,11 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from math import log
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from aflctl.api import Algorithm, FederatedData, Setup
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from aflctl.train.batches import Feed
     from aflctl.train.task import FlatTask
 
-TRIAL_EVENTS, TRIAL_VERSIONS, TRIAL_S = 200, 3, 2.0
+WARM_EVENTS, TRIAL_EVENTS, TRIAL_VERSIONS, TRIAL_S = 20, 200, 3, 2.0
 HEIGHT_RESULTS, HEIGHT_EVENTS, MANY_ROWS = 64, 2000, 1 << 20
 SAMPLE, LARGE = 256, 100_000
 
@@ -51,7 +53,7 @@ class Scene:
     """What every rehearsal of one plan shares: data, model, fleet; and what the trial with real vectors found.
 
     reads    whether decisions of the method or of the selection depend on what training gives
-    task_s   seconds of this machine per task of the loop, hooks included
+    task_s   seconds of this machine per task of the loop, hooks and rows included
     sample   the first tasks
     """
 
@@ -110,13 +112,21 @@ class Scene:
     # ---- which vectors ----
     def _try(self) -> tuple[dict[Names, set[tuple[int, int]]] | None, str]:
         """(bytes by names for vectors of length 0, or None; why not)."""
+        from aflctl.engine.forecast import Rows
+
         first = First()
-        real = self._stage(None, "", None, Digest(), first)
-        table, first.trainer = real.trainer.vectors.table, real.trainer  # type: ignore[attr-defined]
-        began = time.perf_counter()
-        real.loop.begin()
-        events = _play(real.loop, TRIAL_EVENTS, TRIAL_S)
-        self.task_s, self.sample = (time.perf_counter() - began) / max(1, real.loop.tasks), first.tasks
+        with TemporaryDirectory() as folder, closing(Rows(Path(folder), self.world)) as rows:
+            real = self._stage(None, "", rows.entry, Digest(), first)
+            vectors, first.trainer = real.trainer.vectors, real.trainer
+            assert isinstance(vectors, Untrained)
+            table = vectors.table
+            real.loop.begin()
+            events, began = _play(real.loop, WARM_EVENTS, TRIAL_S), time.perf_counter()
+            vectors.clients_s = 0.0  # what the clients do is no part of the server's work
+            more = _play(real.loop, TRIAL_EVENTS, TRIAL_S)
+            self.task_s = (time.perf_counter() - began - vectors.clients_s) / max(1, more)
+            self.sample = first.tasks
+        events += more
         if self.reads:
             return None, "its decisions read what training gives"
         if self.algorithm.probes:

@@ -9,7 +9,8 @@ class Stacks:
     """Told of jobs as the stacked executor would be; the same membership, from the schedule alone.
 
     rows             most jobs in a stack; 1 = no stacks
-    longest, steps   sums over the stacks of their longest job's steps, and of all their jobs' steps
+    stacks, jobs     how many stacks of several jobs, and how many jobs in them
+    longest, steps   sums over these stacks of their longest job's steps, and of all their jobs' steps
     alone            steps of the jobs that had no company
     heard            results counted; it stops at ENOUGH, and the rest of the run is taken to be like that
     """
@@ -26,7 +27,7 @@ class Stacks:
 
     def forget(self) -> None:
         """Counts anew from here; who is out stays out."""
-        self.stacks = self.longest = self.steps = self.alone = self.heard = 0
+        self.stacks = self.jobs = self.longest = self.steps = self.alone = self.heard = 0
 
     @property
     def height(self) -> float:
@@ -61,10 +62,11 @@ class Stacks:
         for other in list(zip(self.pending, range(self.rows - 1))):
             self.done.add(other[0])
             group.append(self.pending.pop(other[0]))
-        self.stacks += 1
         if len(group) == 1:
             self.alone += group[0]
         else:
+            self.stacks += 1
+            self.jobs += len(group)
             self.longest += max(group)
             self.steps += sum(group)
         return self.heard < ENOUGH

@@ -6,6 +6,7 @@ will do if no hook objects and the two schedules, bytes included, are the same.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -54,12 +55,15 @@ class Client(NamedTuple):
 
 
 class Untrained:
-    """Vectors of the real size: the initial model travels down and comes back as it was sent."""
+    """Vectors of the real size: the initial model travels down and comes back as it was sent.
+
+    `clients_s`: seconds of this machine that went into the clients' half of that.
+    """
 
     kind = "real size"
 
     def __init__(self, client: Client, wire: int) -> None:
-        self.client, self.wire = client, wire
+        self.client, self.wire, self.clients_s = client, wire, 0.0
         self.sizes: dict[Any, tuple[int, dict[str, Tensor]]] = {}
         self.table: dict[Names, set[tuple[int, int]]] = {}
 
@@ -79,10 +83,14 @@ class Untrained:
 
     def upload(self, task: Task) -> Mapping[str, Tensor]:
         """Made anew for each task, since methods may work on it in place."""
+        began = time.perf_counter()
         if self.client.algorithm.probes:
             shape = tuple((name, tuple(t.shape)) for name, t in sorted(task.order.tensors.items()))
-            return {name: t.clone() for name, t in self.sizes[shape][1].items()}
-        return self.client.untrained(task.order, task.client, task.steps)
+            up = {name: t.clone() for name, t in self.sizes[shape][1].items()}
+        else:
+            up = self.client.untrained(task.order, task.client, task.steps)
+        self.clients_s += time.perf_counter() - began
+        return up
 
 
 class Empty:
