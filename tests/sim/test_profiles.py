@@ -73,15 +73,83 @@ def test_every_profile_reads(library: Library) -> None:
         resolve(name)
 
 
-def test_some_values_of_the_tables(library: Library) -> None:
-    nano, pi, tx2 = (library.device(n) for n in ("jetson-nano", "raspberry-pi-4", "jetson-tx2"))
-    assert (nano.gflops, nano.cold_start_s, nano.memory_mib, nano.idle_w, nano.train_w) == (112, 49, 4096, 2.35, 6.5)
-    assert (pi.gflops, pi.step_overhead_ms, pi.parameter_overhead_ns, pi.jitter_sigma) == (15.8, 15, 8, 0.03)
-    assert tx2.sources["train_w"].unverified
-    assert not nano.sources["dense_gflops"].unverified
-    lte = library.network("lte")
-    assert (lte.down_mbps, lte.up_mbps, lte.down_sigma, lte.rtt_ms, lte.autocorrelation_1s) == (117, 31, 0.54, 30, 0.86)
-    assert lte.radio_up_w == pytest.approx(2.93 - 2.35)
+# PROFILES 1.8, row by row: GFLOP/s, ms a step, ns a parameter, s of cold start, MiB, W idle, W training, sigma; then
+# what the page does not call measured or computed (F = the rate, m = memory, i, t = power idle and training)
+BOARDS = {
+    "jetson-tx2": (203, 8, 1, 20, 8192, 3, 10, 0.03, "it"),
+    "jetson-nano": (112, 10, 2, 49, 4096, 2.35, 6.5, 0.03, ""),
+    "raspberry-pi-4": (15.8, 15, 8, 5, 8192, 2.7, 7.2, 0.03, "i"),
+    "raspberry-pi-5": (29.6, 8, 4, 3, 8192, 3.3, 12.7, 0.03, "i"),
+    "raspberry-pi-3b-plus": (4.5, 30, 15, 8, 1024, 2, 5, 0.05, "Fit"),
+    "raspberry-pi-zero-2w": (0.6, 60, 30, 10, 512, 0.7, 2.1, 0.05, "Fi"),
+    "orange-pi-5": (45, 6, 3, 3, 8192, 2, 11.5, 0.03, "Fi"),
+    "lattepanda-delta-3": (65, 4, 2, 2, 8192, 3.1, 8.5, 0.03, ""),
+    "jetson-xavier-nx": (340, 6, 0.8, 15, 8192, 4, 12, 0.03, "Fit"),
+    "jetson-orin-nano": (500, 5, 0.6, 10, 8192, 4.9, 7.5, 0.03, "F"),
+    "jetson-orin-nx": (750, 4, 0.5, 10, 16384, 5, 18, 0.03, "Fit"),
+    "jetson-agx-orin": (2000, 3, 0.3, 8, 65536, 7, 25, 0.03, "Ft"),
+    "phone-high": (30, 10, 7, 1, 8192, 0, 2, 0.04, "m"),
+    "phone-mid": (14.6, 20, 14, 2, 4096, 0, 2, 0.03, "m"),
+    "phone-low": (5.1, 50, 35, 4, 2048, 0, 2, 0.11, "m"),
+    "mcu-m7": (0.01, 0, 0, 0, 0.3125, 0.05, 0.4, 0.01, "mit"),
+}
+COLUMNS = (
+    "dense_gflops", "step_overhead_ms", "parameter_overhead_ns", "cold_start_s", "memory_mib", "idle_w", "train_w",
+    "jitter_sigma",
+)  # fmt: skip
+GUESSED = {"F": "dense_gflops", "m": "memory_mib", "i": "idle_w", "t": "train_w"}
+
+
+@pytest.mark.parametrize("name", list(BOARDS))
+def test_the_table_of_devices(library: Library, name: str) -> None:
+    device, (*values, guessed) = library.device(name), BOARDS[name]
+    assert [getattr(device, column) for column in COLUMNS] == values
+    assert {c for c in GUESSED.values() if device.sources[c].unverified} == {GUESSED[g] for g in guessed}
+    measured = {"step_overhead_ms", "parameter_overhead_ns"} if name == "phone-high" else set()
+    measured |= {"cold_start_s"} if name == "jetson-nano" else set()
+    overheads = {"step_overhead_ms", "parameter_overhead_ns", "cold_start_s"}
+    assert {c for c in overheads if not device.sources[c].unverified} == measured  # the page: the others are scaled
+
+
+# PROFILES 2.3: Mbps down and up, their s.d. between clients and over time, ms of round trip and its s.d., AR(1) at 1 s
+LINKS = {
+    "ethernet": (940, 940, 0, 0, 0, 0.5, 0, 0),
+    "wifi": (34.5, 26.3, 0.48, 0.70, 0.37, 10, 0.3, 0.7),
+    "wifi-slow": (6.1, 4.3, 1, 1, 0.4, 30, 0.4, 0.7),
+    "lte": (117, 31, 0.54, 0.41, 0.3, 30, 0.32, 0.86),
+    "lte-mobile": (30, 8, 0.53, 0.53, 1.0, 84, 0.2, 0.86),
+    "nr": (118, 72, 0.81, 0.44, 0.4, 23, 0.36, 0.8),
+    "nr-low-sa": (40, 39, 0.34, 0.12, 0.2, 37, 0.26, 0.8),
+    "nr-mmwave": (944, 77, 0.5, 0.47, 1.6, 22, 0.48, 0.75),
+    "nr-global": (166, 21, 0.8, 0.8, 0.5, 28, 0.4, 0.8),
+    "lte-m": (0.375, 0.375, 0.3, 0.3, 0.3, 75, 0.3, 0.9),
+    "nb-iot": (0.03, 0.06, 0.3, 0.3, 0.3, 1600, 0.5, 0.9),
+}
+
+
+@pytest.mark.parametrize("name", list(LINKS))
+def test_the_table_of_links(library: Library, name: str) -> None:
+    link = library.network(name)
+    columns = (
+        "down_mbps", "up_mbps", "down_sigma", "up_sigma", "within_sigma", "rtt_ms", "rtt_sigma", "autocorrelation_1s",
+    )  # fmt: skip
+    assert tuple(getattr(link, column) for column in columns) == LINKS[name]
+
+
+def test_the_ranges_of_afl_lib_and_the_power_of_radios(library: Library) -> None:
+    ranges = {"wifi-afl": (150, 600), "lte-afl": (20, 100), "nr-afl": (50, 1000)}
+    for name, both in ranges.items():
+        assert (library.network(name).uniform_low_mbps, library.network(name).uniform_high_mbps) == both
+    # PROFILES 2.4, less the baseline of 2.35 W: W and W per Mbps, down and up
+    radios = {
+        "lte": (2.84, 0.0115, 2.93, 0.0767),
+        "nr": (3.06, 0.0115, 3.20, 0.0322),
+        "nr-mmwave": (5.24, 0.0017, 5.66, 0.0089),
+    }
+    for name, (down, per_down, up, per_up) in radios.items():
+        link = library.network(name)
+        assert (link.radio_down_w, link.radio_up_w) == (pytest.approx(down - 2.35), pytest.approx(up - 2.35))
+        assert (link.radio_down_w_per_mbps, link.radio_up_w_per_mbps) == (per_down, per_up)
 
 
 def test_afl_libs_ratios(library: Library) -> None:
