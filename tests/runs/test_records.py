@@ -132,6 +132,17 @@ def test_a_damaged_line_in_the_middle_is_an_error_with_its_place(tmp_path: Path)
         read_rows(tmp_path / "absent.csv")
 
 
+def test_a_column_that_came_later_may_be_absent(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    head = "update,version,virtual_s,samples,bytes_down,bytes_up,energy_j,accuracy,loss,macro_f1\n"
+    path.write_text(head + "1,1,0.5,3,4,5,6.5,0.25,1.5,0.125\n")
+    table = read_rows(path)
+    assert (table["energy_j"], table["wasted_j"], table["accuracy"]) == ([6.5], [None], [0.25])
+    path.write_text(head.replace("energy_j,", "") + "1,1,0.5,3,4,5,0.25,1.5,0.125\n")
+    with pytest.raises(RunDirError, match="no column energy_j"):
+        read_rows(path)
+
+
 def test_a_table_without_rows(tmp_path: Path) -> None:
     metrics_writer(tmp_path).close()
     table = read_rows(tmp_path / "metrics.csv")
