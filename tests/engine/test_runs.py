@@ -329,7 +329,6 @@ def test_central_is_plain_training(runs_dir: Path) -> None:
         ({"clients": {"count": 2000, "concurrency": 4}}, ("2000", "1442")),
         ({"clients": {"count": 9}, "dataset": {"partition": {"name": "dirichlet", "min_size": 500}}}, ("500",)),
         ({"algorithm": {"name": "fedasync", "staleness": {"sampled": "uniform"}}}, ("concurrency",)),
-        ({"engine": {"device": "abacus"}}, ("abacus", "engine.device")),
     ],
 )  # fmt: skip
 def test_what_only_the_data_or_the_method_can_refuse(runs_dir: Path, sections: Any, words: tuple[str, ...]) -> None:

@@ -122,10 +122,14 @@ def test_where_no_job_raises_alone_the_stack_says_what_happened() -> None:
 # ---- threads ----
 
 
+class Killed(KeyboardInterrupt):
+    """What no hook raises by itself."""
+
+
 def kill(thread: threading.Thread) -> None:
-    """Raises SystemExit inside of it, the nearest there is to killing a thread."""
+    """Raises `Killed` inside of it, the nearest there is to killing a thread."""
     assert thread.ident is not None
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(SystemExit))
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(Killed))
 
 
 class Slow(FedAsync):
