@@ -10,7 +10,7 @@ import pytest
 
 from aflctl.engine import run
 from aflctl.engine.verify import verify
-from aflctl.errors import RunDirError, VerifyFailed
+from aflctl.errors import RunDirError, UserError, VerifyFailed
 from reliability.lab import EXECUTORS, config
 
 
@@ -71,6 +71,19 @@ def test_another_environment_is_named(runs_dir: Path) -> None:
     path = made(runs_dir)
     change(path / "provenance.json", lambda p: p["versions"].update(torch="1.0.0"))
     assert any("torch" in line and "1.0.0" in line for line in verify(path).environment)
+
+
+def test_another_processor_is_named(runs_dir: Path) -> None:
+    path = made(runs_dir)
+    change(path / "provenance.json", lambda p: p["hardware"].update(cpu="Other 9000"))
+    assert any(line.startswith("processor Other 9000 -> ") for line in verify(path).environment)
+
+
+def test_more_than_the_run_has_is_refused(runs_dir: Path) -> None:
+    path = made(runs_dir)
+    with pytest.raises(UserError, match="has 12 updates, not 13"):
+        verify(path, until=13)
+    assert verify(path, until=12).same
 
 
 def test_only_the_beginning(runs_dir: Path) -> None:

@@ -168,7 +168,7 @@ def _execute(
     from aflctl.engine.drive import Driver
     from aflctl.engine.keep import FOLDER, Keeper, pinned, restore, snapshot
     from aflctl.engine.record import Recorder, summarize, write_clients, write_model
-    from aflctl.engine.warn import warnings
+    from aflctl.engine.warn import same_weights, warnings
 
     recorder, x = Recorder(rundir.path, saved["recorder"] if saved else None), None
     try:
@@ -232,7 +232,8 @@ def _execute(
         if (above := personal.better_than_local(rundir.path, prints, hits)) is not None:
             results["personal"]["better_than_local"] = above
     results["warnings"] = warnings(x, driver)
-    results["digests"]["model"] = write_model(rundir.path, x, x.algorithm.params(x.loop.state))
+    model = results["digests"]["model"] = write_model(rundir.path, x, x.algorithm.params(x.loop.state))
+    results["warnings"] += same_weights(rundir.path, plan.config.seed, model)
     _report(rundir, plan, x, identity, prints, results)
     trackers.end(read_json(rundir.file("summary.json")) or {})
 

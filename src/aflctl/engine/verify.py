@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from aflctl.errors import RunDirError, VerifyFailed
+from aflctl.errors import RunDirError, UserError, VerifyFailed
 from aflctl.runs.load import Run, load_run
 from aflctl.runs.provenance import changes
 
@@ -53,6 +53,11 @@ def verify(path: Path, *, until: int | None = None) -> Verdict:
             f"the run is {recorded.status}, there is no result to verify",
             where=str(path),
             hint="finish it first: aflctl run",
+        )
+    made = (recorded.summary.get("totals") or {}).get("updates")
+    if until is not None and isinstance(made, int) and until > made:
+        raise UserError(
+            f"the run has {made} updates, not {until}", where="--until", hint="leave out --until to compare all of it"
         )
     changed = edited(recorded)
     if changed:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aflctl.api import overrides
 from aflctl.engine.modal import sensors_of
+from aflctl.runs.rundir import all_runs, read_json
 
 if TYPE_CHECKING:
     from aflctl.engine.build import Experiment
@@ -31,6 +33,19 @@ def _left_out(x: Experiment, driver: Driver) -> Iterator[tuple[str, str]]:
             "clients-left-out",
             f"{asked - there} of {asked} clients fell below dataset.partition.min_size and took no part",
         )
+
+
+def same_weights(folder: Path, seed: int, model: str) -> list[Warning_]:
+    """A run beside this one, of the same name but another seed, that ended with the same weights to the last bit."""
+    stem = folder.name.rpartition("-s")[0]
+    for path in all_runs(folder.parent):
+        if path == folder or path.name.rpartition("-s")[0] != stem:
+            continue
+        told = read_json(path / "summary.json") or {}
+        if told.get("seed") not in (seed, None) and (told.get("digests") or {}).get("model") == model:
+            text = f"seed {seed} gave the very weights of seed {told['seed']} ({path.name}): `seeds` fixes every stream"
+            return [{"code": "seeds-identical", "message": text}]
+    return []
 
 
 def _chance(x: Experiment, driver: Driver) -> Iterator[tuple[str, str]]:

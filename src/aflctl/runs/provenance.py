@@ -219,6 +219,12 @@ def _origin(value: Any) -> Any:
     return value
 
 
+def _short(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(str(gpu.get("name")) if isinstance(gpu, Mapping) else str(gpu) for gpu in value) or "(none)"
+    return str(value) if value else "(absent)"
+
+
 def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     """What differs between the provenance of two runs of one configuration, in words."""
     told: list[str] = []
@@ -228,6 +234,10 @@ def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
         for name in sorted({*old, *new})
         if old.get(name) != new.get(name)
     ]
+    old, new = before.get("hardware") or {}, after.get("hardware") or {}
+    for name, word in (("cpu", "processor"), ("machine", "architecture"), ("gpus", "GPUs")):
+        if old.get(name) != new.get(name) and old.get(name) is not None:
+            told.append(f"{word} {_short(old[name])} -> {_short(new.get(name))}")
     old, new = before.get("plugins") or {}, after.get("plugins") or {}
     told += [f"the source of {name} was edited" for name in sorted({*old} & {*new}) if old[name] != new[name]]
     old, new = before.get("fingerprints") or {}, after.get("fingerprints") or {}
