@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from aflctl.engine import run
-from aflctl.errors import UserError
+from aflctl.errors import EnvironmentProblem, UserError
 from distributions import Install, install  # noqa: F401
 
 GOOD = "algorithm: fedbuff\nclients: {count: 8, concurrency: 4}\nstop: {updates: 5}\n"
@@ -125,6 +125,14 @@ def test_a_file_that_is_not_there(source: str, say: Any, tmp_path: Path, monkeyp
     assert "hint" in err
     if source == "quickstrat":
         assert "did you mean 'quickstart'" in err
+
+
+def test_a_working_folder_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(EnvironmentProblem, match="working folder does not exist"):
+        run("smoke", runs_dir=tmp_path)
 
 
 def test_a_folder_that_is_no_run(say: Any, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from aflctl import __version__
 from aflctl.config.load import Loaded, load, to_yaml
 from aflctl.engine.checks import CHECKS
-from aflctl.errors import AflctlError, Interrupted
+from aflctl.errors import AflctlError, EnvironmentProblem, Interrupted
 from aflctl.plan import Plan, config_digest, resolve
 from aflctl.runs import provenance
 from aflctl.runs.atomic import disk
@@ -51,6 +51,10 @@ def run(
 
     `begun` is told the run's directory and a note before training starts, `progress` each evaluation.
     """
+    try:
+        os.getcwd()
+    except OSError as error:  # in such a place torch's libraries end the process
+        raise EnvironmentProblem("the working folder does not exist any more", hint="cd to another one") from error
     loaded = load(source, sets=sets, flags=flags or {}, checks=CHECKS)
     return run_loaded(loaded, runs_dir=runs_dir, rerun=rerun, progress=progress, begun=begun)
 

@@ -20,6 +20,9 @@ FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
 def problem(error: OSError, path: Path) -> DiskProblem:
     """An operating-system error on `path` as what the user is told."""
+    if error.errno == errno.EFBIG:
+        message = "larger than a file may be here (ulimit -f, or the file system)"
+        return DiskProblem(message, where=str(path), hint="raise the limit, then repeat the command")
     if error.errno in FULL:
         return DiskProblem("the disk is full", where=str(path), hint="free some space, then repeat the command")
     if error.errno in FORBIDDEN:
