@@ -1,6 +1,9 @@
 """Executors against bare torch loops and against each other; ratios are taken in turns in one process.
 
-python benchmarks/executors.py [--repeats 5] [--gpu]
+    python benchmarks/executors.py [--repeats 5] [--only serial|workers|stacked] [--gpu]
+
+CPU seconds of this process, but wall seconds for two processes, two threads, and a GPU. A step's time is printed as a
+share of the machine's floor (benchmarks/floor.py).
 """
 
 from __future__ import annotations
@@ -91,7 +94,8 @@ def stacked_row(name: str, repeats: int, rows: int = 32, device: str = "cpu", ba
         for s in specs:
             executor.result(s)
 
-    taken = interleaved(repeats, serial=lambda: [train(kit, s) for s in specs], stacked=stacked)
+    clock = time.process_time if device == "cpu" else time.perf_counter
+    taken = interleaved(repeats, clock, serial=lambda: [train(kit, s) for s in specs], stacked=stacked)
     steps = sum(s.steps for s in specs)
     ms = 1e3 * median(taken["stacked"]) / steps
     low = floor_ms(name, device)
@@ -104,6 +108,7 @@ def main() -> None:
     ask = argparse.ArgumentParser(description=__doc__)
     ask.add_argument("--repeats", type=int, default=5)
     ask.add_argument("--gpu", action="store_true")
+    ask.add_argument("--only", choices=("serial", "workers", "stacked"), default=None)
     given = ask.parse_args()
     torch.set_num_threads(1)
     keep_freed_memory()  # as a run does; the bare loop of the same process has it too
@@ -115,12 +120,12 @@ def main() -> None:
             for rows in (100, 300, 1000):
                 stacked_row(name, max(2, given.repeats // 2), rows, "cuda", "")
         return
-    for name in ("MLP 784-512-256-10, batch 64", "CIFAR CNN, batch 50"):
-        serial_row(name, given.repeats)
-    for name in ("MLP 784-512-256-10, batch 64", "CIFAR CNN, batch 50"):
-        workers_row(name, given.repeats)
-    for name in ("digits MLP 64-64-10, batch 32", "logistic on MNIST, batch 32"):
-        stacked_row(name, given.repeats)
+    big = ("MLP 784-512-256-10, batch 64", "CIFAR CNN, batch 50")
+    small = ("digits MLP 64-64-10, batch 32", "logistic on MNIST, batch 32")
+    rows = {"serial": (serial_row, big), "workers": (workers_row, big), "stacked": (stacked_row, small)}
+    for kind, (measure, names) in rows.items():
+        for name in names if given.only in (None, kind) else ():
+            measure(name, given.repeats)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
 """Cold start: `aflctl run smoke` from process start to exit, and what of it are imports.
 
-    python benchmarks/start.py [--repeats 3]
+python benchmarks/start.py [--repeats 3]
 """
 
 from __future__ import annotations
 
 import argparse
-import re
+import json
 import resource
 import subprocess
 import sys
@@ -14,30 +14,48 @@ import tempfile
 import time
 from statistics import median
 
-RUN = ["-c", "from aflctl.cli.app import main; main()", "run", "smoke", "-q", "--runs-dir"]
+RUN = "from aflctl.cli.app import main; main()"
+LISTED = f"""
+import json, sys
+try:
+    {RUN}
+finally:
+    print(json.dumps(list(sys.modules)), file=sys.stderr)
+"""
+IMPORTS = """
+import importlib, json, sys
+for name in json.loads(sys.argv[1]):
+    try:
+        importlib.import_module(name)
+    except Exception:
+        pass  # made on the fly by the module before it
+"""
 
 
-def seconds(*options: str) -> tuple[float, float, str]:
-    """(wall, CPU, stderr) of one run in a fresh process and a fresh folder."""
-    with tempfile.TemporaryDirectory() as folder:
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        start = time.perf_counter()
-        done = subprocess.run([sys.executable, *options, *RUN, folder], capture_output=True, text=True, check=True)
-        wall = time.perf_counter() - start
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+def seconds(program: str, *words: str) -> tuple[float, float, str]:
+    """(wall, CPU, stderr) of a fresh process."""
+    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    done = subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True, check=True)
+    wall, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
     return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, done.stderr
+
+
+def smoke(program: str = RUN) -> tuple[float, float, str]:
+    """The run, into a fresh folder."""
+    with tempfile.TemporaryDirectory() as folder:
+        return seconds(program, "run", "smoke", "-q", "--runs-dir", folder)
 
 
 def main() -> None:
     ask = argparse.ArgumentParser(description=__doc__)
     ask.add_argument("--repeats", type=int, default=3)
     given = ask.parse_args()
-    taken = [seconds()[:2] for _ in range(given.repeats)]
-    traced = seconds("-X", "importtime")[2]
-    imports = sum(int(us) for us in re.findall(r"^import time:\s+(\d+) \|", traced, re.MULTILINE)) / 1e6
-    wall, cpu = (median(column) for column in zip(*taken, strict=True))
-    print(f"aflctl run smoke: {wall:.2f} s wall (bar 6), {cpu:.2f} s CPU")
-    print(f"of which imports: {imports:.2f} s (bar 3), traced")
+    modules = json.loads(smoke(LISTED)[2].splitlines()[-1])
+    runs = [smoke()[:2] for _ in range(given.repeats)]
+    imports = [seconds(IMPORTS, json.dumps(modules))[:2] for _ in range(given.repeats)]
+    for what, taken, bar in (("aflctl run smoke", runs, 6), (f"its {len(modules)} modules alone", imports, 3)):
+        wall, cpu = (median(column) for column in zip(*taken, strict=True))
+        print(f"{what}: {wall:.2f} s wall (bar {bar}), {cpu:.2f} s CPU")
 
 
 if __name__ == "__main__":

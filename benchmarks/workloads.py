@@ -86,17 +86,19 @@ def bare(plain: Any, kit: Kit, specs: list[Spec]) -> None:
         torch.cuda.synchronize()
 
 
-def interleaved(repeats: int, **sides: Callable[[], object]) -> dict[str, list[float]]:
-    """Seconds of each side, taken in turns; one round of warming up first."""
+def interleaved(
+    repeats: int, clock: Callable[[], float] = time.process_time, **sides: Callable[[], object]
+) -> dict[str, list[float]]:
+    """CPU seconds of each side, taken in turns (other processes disturb them less); one round of warming up first."""
     out: dict[str, list[float]] = {name: [] for name in sides}
     for i in range(repeats + 1):
         for name, side in sides.items():
-            start = time.perf_counter()
+            start = clock()
             side()
             if torch.cuda.is_available():
                 torch.cuda.synchronize()
             if i:
-                out[name].append(time.perf_counter() - start)
+                out[name].append(clock() - start)
     return out
 
 
