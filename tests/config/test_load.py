@@ -275,7 +275,7 @@ def test_all_mistakes_at_once(write) -> None:
         "dataset.name": (3, "unknown dataset 'digit'", "'digits'"),
         "dataset.partition.alpha": (3, "must be > 0; got -1", None),
         "dataset.test_fraction": (3, "must be > 0, < 1; got 3", None),
-        "model.hidden": (4, "must be a list; got 'abc'", None),
+        "model.hidden": (4, "must be a list; got 'abc'", "one value is written ['abc']"),
         "clients.concurrency": (5, "must be at most clients.count = 5; got 9", None),
         "local.optimizer": (6, "must be one of sgd, adam, adamw; got 'sdg'", "'sgd'"),
         "local.lr": (6, "must be > 0; got -1", None),

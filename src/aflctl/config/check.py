@@ -153,7 +153,9 @@ def _words(item: dict[str, Any], given: Any, bounds: str) -> tuple[str, str | No
         return "must not be empty", None
     stem = kind.split("_")[0]
     if kind.endswith(("_type", "_parsing")) and stem in _WANTED:
-        return _WANTED[stem] + (f" {bounds}" if bounds and stem in ("int", "float") else "") + got, None
+        alone = _WANTED[stem] == "must be a list" and isinstance(given, str | int | float)
+        hint = f"one value is written [{shown(given)}]" if alone else None
+        return _WANTED[stem] + (f" {bounds}" if bounds and stem in ("int", "float") else "") + got, hint
     if kind in ("no_end", "one_of"):
         return _must(message) + (f"; got {ctx['given']}" if "given" in ctx else ""), None
     return _must(message) + got, None
