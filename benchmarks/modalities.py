@@ -79,9 +79,9 @@ def uci(pattern: dict[str, float], blocks: bool, seed: int) -> dict[str, Any]:
         "algorithm": METHODS["fedbuff"],
         "dataset": {"name": "uci-har", "modalities": "split", "partition": {"name": "natural"}, "test_fraction": 0.25},
         "model": {"name": "multimodal", "features": 32, "channels": [16, 32], "fusion": "late-mean"},
-        "local": {"epochs": 1, "batch_size": 32, "lr": 0.02, "momentum": 0.9},
+        "local": {"epochs": 1, "batch_size": 32, "lr": 0.05, "momentum": 0.9},
         "clients": {"count": 21, "concurrency": 10},
-        "stop": {"updates": 300},
+        "stop": {"updates": 100},
         "modalities": {"pattern": pattern},
         "seed": seed,
     }
