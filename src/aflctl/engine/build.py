@@ -134,6 +134,7 @@ def build(
         flops=flops, family=plan.model.family, limits=limits_of(plan), growing=growing,
         activations=task.activations,
     )  # fmt: skip
+    loop.check()
     if sensors is not None:
         sensors.now = lambda: loop.now
     return Experiment(plan, algorithm, data, task, feed, setup, world, pool, books, loop, picked)

@@ -170,6 +170,7 @@ class Scene:
             flops=self.flops, family=plan.model.family, limits=limits_of(plan), params=self.task.size, growing=growing,
             activations=self.task.activations,
         )  # fmt: skip
+        loop.check()
         return Rehearsal(loop, books, digest, trainer, vectors.kind, why)
 
 

@@ -109,6 +109,11 @@ class Loop:
         self._order: Assignment | None = None
 
     # ---- what the engine calls ----
+    def check(self) -> None:
+        """Raises UserError if a device of the fleet cannot hold the model: now, not when its turn comes."""
+        batch = self.setup.local.batch_size
+        self.world.check(Work(1, 1, 1, batch, self.params, self.flops, 1.0, self.family, 0, 0, *self.memory))
+
     def begin(self) -> None:
         """Time 0: `init`, then the first clients are sent."""
         try:

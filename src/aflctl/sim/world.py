@@ -167,9 +167,11 @@ class World:
         return transfers / NS + self.devices[self._device[client]].seconds(work, work.steps)
 
     def check(self, work: Work) -> None:
-        """Raises UserError if a device class of this fleet cannot hold the model."""
-        for device in self.devices:
-            device.micro(work)
+        """Raises UserError if a device class that some client has cannot hold the model."""
+        import numpy as np
+
+        for which in np.unique(self.arrays.device).tolist():
+            self.devices[which].micro(work)
 
     def trip(self, client: int, nth: int, t: int, work: Work) -> Trip:
         """The client's task number `nth`, sent at t."""
