@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -77,3 +78,23 @@ def test_what_is_mixed_is_noticed() -> None:
             far + torch.ones(3)
         assert float((far * torch.tensor(2.0)).sum()) == 6.0  # a single number may be anywhere
         assert read == ["aten._local_scalar_dense.default"]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("executor", ["serial", "stacked"])
+@pytest.mark.parametrize("name", ["fedbuff", "scaffold", "+ditto"])
+def test_on_a_real_gpu(name: str, executor: str) -> None:
+    """UNVERIFIED: no GPU was at hand when this was written."""
+    here, there = plan(name), plan(name)
+    engine = there.config.engine.model_copy(update={"device": "cuda"})
+    there = replace(there, config=there.config.model_copy(update={"engine": engine}))
+    found = []
+    for _ in range(2):
+        tiny._data.cache_clear()
+        found.append(run(there, executor))
+    tiny._data.cache_clear()
+    reference = run(here, executor)
+    assert found[0].schedule == reference.schedule
+    assert torch.equal(found[0].weights, found[1].weights)
+    assert torch.allclose(found[0].weights.cpu(), reference.weights, rtol=1e-4, atol=1e-5)
