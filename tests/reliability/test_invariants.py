@@ -101,6 +101,7 @@ def _rows_shrink(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def evaluate(self: Driver, now: int) -> None:
         plain(self, now)
+        self.examiner.settle()  # it may go on beside training
         self.rows[-1].samples = -len(self.rows)
 
     monkeypatch.setattr(Driver, "evaluate", evaluate)
