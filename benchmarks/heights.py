@@ -1,4 +1,4 @@
-"""What a step costs alone and in stacks of several heights: the numbers behind `auto` (src/aflctl/engine/auto.py).
+"""What a step costs alone and in stacks of several heights: the numbers behind `auto` (engine/parts/auto.py).
 
     python benchmarks/heights.py [--heights 2 4 8 32]
 
@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 import torch
 from workloads import WORKLOADS, workload
 
-from aflctl.engine.auto import estimates
+from aflctl.engine.parts.auto import estimates
 from aflctl.train.allocator import keep_freed_memory
 from aflctl.train.executors.rowwise import rowwise
 from aflctl.train.executors.stacked import Stack

@@ -14,7 +14,7 @@ from typing import Any
 
 from plan_scale import config
 
-from aflctl.engine import planning
+from aflctl.engine.plans import planning
 
 
 def main() -> None:

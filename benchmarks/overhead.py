@@ -18,7 +18,7 @@ from typing import Any
 
 from aflctl import run
 from aflctl.data import folder
-from aflctl.engine.drive import Driver
+from aflctl.engine.course.drive import Driver
 from aflctl.errors import DataMissing
 from aflctl.train.executors import serial
 from aflctl.train.jobs import Kit, Spec, Trained, train

@@ -37,7 +37,7 @@ def one(clients: int) -> None:
     import resource
     import time
 
-    from aflctl.engine.planning import plan
+    from aflctl.engine.plans.planning import plan
 
     began, cpu = time.perf_counter(), time.process_time()
     with tempfile.TemporaryDirectory() as folder:

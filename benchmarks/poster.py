@@ -19,7 +19,7 @@ from statistics import fmean, stdev
 
 from scipy.stats import t as student
 
-from aflctl.report.reading import Facts
+from aflctl.report.comparison.reading import Facts
 from aflctl.runs.load import Run
 from aflctl.runs.rundir import all_runs
 

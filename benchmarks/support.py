@@ -22,8 +22,8 @@ from typing import Any
 import torch
 
 from aflctl.config.load import load
-from aflctl.engine import personal
-from aflctl.engine.build import build, federate
+from aflctl.engine.course import personal
+from aflctl.engine.parts.build import build, federate
 from aflctl.errors import UserError
 from aflctl.plan import resolve
 from aflctl.plugins import registry

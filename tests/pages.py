@@ -159,7 +159,7 @@ class Shell:
 _SERVER = """
 import array, json, os, signal, socket, sys, traceback
 import matplotlib.pyplot, scipy.stats, sklearn.datasets, torch
-import aflctl.cli.app, aflctl.engine, aflctl.engine.suite, aflctl.report, aflctl.testing
+import aflctl.cli.app, aflctl.engine, aflctl.engine.suites.suite, aflctl.report, aflctl.testing
 import aflctl.builtin.algorithms.fedbuff, aflctl.builtin.models.mlp, aflctl.builtin.datasets.digits
 listener = socket.socket(fileno=int(sys.argv[1]))
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)

@@ -29,8 +29,8 @@ LINKED = [*NAMES, "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "plugins/afl
 STORY = [name for name in NAMES if any(b.language in ("sh", "console", "yaml", "python") for b in blocks(ROOT / name))]
 # Runs a configuration for a few updates; without pictures, which take half of the time of so short a run.
 FEW = """
-import sys, aflctl.cli.app, aflctl.report.drawing
-aflctl.report.drawing.save = lambda figure, path: None
+import sys, aflctl.cli.app, aflctl.report.pictures.drawing
+aflctl.report.pictures.drawing.save = lambda figure, path: None
 few = ['--set', 'stop={"updates": 4}', '--set', 'evaluate.every={"updates": 4}', '--quiet', '--runs-dir', 'blocks']
 aflctl.cli.app.main(["run", FILE, *few])
 """

@@ -20,7 +20,7 @@ _HOMES = {
     "load_run": "runs.load",
     "registry": "plugins",
     "run": "engine",
-    "run_suite": "engine.suite",
+    "run_suite": "engine.suites.suite",
     "verify": "engine.verify",
 }
 _NAMES = {"create_plugin": "create", "load_config": "load"}
@@ -43,7 +43,7 @@ __all__ = [
 if TYPE_CHECKING:
     from aflctl.config.load import load as load_config
     from aflctl.engine import RunResult, run
-    from aflctl.engine.suite import run_suite
+    from aflctl.engine.suites.suite import run_suite
     from aflctl.engine.verify import verify
     from aflctl.errors import AflctlError
     from aflctl.plugins import registry

@@ -52,7 +52,8 @@ def test_every_claimed_cell_is_run(
 ) -> None:
     cache, _ = prepared
     monkeypatch.setenv("AFLCTL_DATA_DIR", str(cache))
-    monkeypatch.setattr("aflctl.report.drawing.save", lambda figure, path: None)  # half of the time of so short a run
+    # pictures are half of the time of so short a run
+    monkeypatch.setattr("aflctl.report.pictures.drawing.save", lambda figure, path: None)
     name, params = all_sets()[title]
     small = {"synthetic": {"test_samples": 20}, "synthetic-modal": {"train_samples": 40, "test_samples": 20}}
     done = run(

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from tiny import CONFIG, Ran, experiment, plan_of, results, run
 
 from aflctl.engine import run as run_whole
-from aflctl.engine.drive import Progress
+from aflctl.engine.course.drive import Progress
 from aflctl.errors import UserError
 from aflctl.plugins import registry
 

@@ -12,7 +12,7 @@ from tiny import experiment, plan_of
 from aflctl.api import Fleet, Step, Update
 from aflctl.builtin.algorithms.fedasync import FedAsync
 from aflctl.builtin.algorithms.fedbuff import FedBuff
-from aflctl.engine.drive import Driver, Progress
+from aflctl.engine.course.drive import Driver, Progress
 from aflctl.errors import Diverged, Stalled
 
 FAST = {"model": {"name": "logistic"}, "local": {"batch_size": 128, "lr": 0.05}}

@@ -11,8 +11,8 @@ from tiny import experiment, plan_of
 
 from aflctl.api import Fleet, Step, Update
 from aflctl.builtin.algorithms.fedasync import FedAsync
-from aflctl.engine import examiner
-from aflctl.engine.drive import Driver
+from aflctl.engine.course import examiner
+from aflctl.engine.course.drive import Driver
 from aflctl.errors import HookFailed
 
 PLAN: dict[str, Any] = {"stop": {"updates": 12}, "evaluate": {"every": {"updates": 1}}}

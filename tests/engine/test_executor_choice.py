@@ -9,8 +9,8 @@ import torch
 from tiny import experiment, plan_of
 
 from aflctl.config.load import load
-from aflctl.engine import executors
-from aflctl.engine.auto import best, estimates
+from aflctl.engine.parts import executors
+from aflctl.engine.parts.auto import best, estimates
 from aflctl.errors import ConfigError, EnvironmentProblem, UserError
 
 

@@ -11,10 +11,10 @@ import torch
 from tiny import CONFIG, data_of, experiment, plan_of, results, run
 
 from aflctl.engine import run as run_whole
-from aflctl.engine.live import live
-from aflctl.engine.planning import plan as plan_only
+from aflctl.engine.parts.live import live
+from aflctl.engine.plans.planning import plan as plan_only
 from aflctl.errors import ConfigError
-from aflctl.sim.growth import NS
+from aflctl.sim.world.growth import NS
 from engine.test_states import numbers, step, through_json
 
 STREAM: dict[str, Any] = {"start": 0.1, "rate_per_s": 4.0, "spread": 0.5}
@@ -130,7 +130,7 @@ def test_a_plan_has_the_schedule_of_the_run(name: str, tmp_path: Path) -> None:
 
 
 def test_killed_and_continued_is_equal(tmp_path: Path) -> None:
-    from aflctl.engine.drive import Progress
+    from aflctl.engine.course.drive import Progress
 
     config = {**FILE, **dataset(), "checkpoint": {"every": {"updates": 5}}}
     whole = run_whole(config, runs_dir=tmp_path / "whole")

@@ -14,7 +14,7 @@ import torch
 from aflctl.builtin.partitions.legacy import Legacy
 from aflctl.config.load import load
 from aflctl.engine import run
-from aflctl.engine.build import federate
+from aflctl.engine.parts.build import federate
 from aflctl.errors import UserError
 from aflctl.plan import Plan, resolve
 from aflctl.plugins import registry

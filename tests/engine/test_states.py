@@ -9,8 +9,8 @@ import pytest
 import torch
 from tiny import PERSONALIZATIONS, algorithms, experiment, personalized, plan_of
 
-from aflctl.engine.build import Experiment
-from aflctl.engine.keep import types_of
+from aflctl.engine.course.keep import types_of
+from aflctl.engine.parts.build import Experiment
 from aflctl.plan import Plan
 from aflctl.plugins import registry
 from aflctl.runs.checkpoint import pack, unpack

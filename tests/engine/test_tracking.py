@@ -11,7 +11,7 @@ import pytest
 
 from aflctl.cli.app import execute
 from aflctl.engine import RunResult, run
-from aflctl.engine.tracking import Trackers, export
+from aflctl.engine.course.tracking import Trackers, export
 from aflctl.errors import EnvironmentProblem, PluginBroken, RunDirError, UnknownName
 from aflctl.runs.load import Run
 

@@ -13,7 +13,7 @@ import aflctl
 from aflctl.config.fleet import FleetSpec
 from aflctl.errors import ConfigError
 from aflctl.sim.fleet import build_world
-from aflctl.sim.portable import pack
+from aflctl.sim.fleet.portable import pack
 
 BOARD = "dense_gflops: {gflops}\nmemory_mib: 900\n"
 LINK = "down_mbps: 5\nup_mbps: 5\n"
@@ -153,7 +153,7 @@ def test_an_interrupted_run_is_repeated_from_its_own_directory(tmp_path: Path) -
 
 @pytest.mark.parametrize("kind", ["parts", "clients"])
 def test_a_plan_carries_the_identity_of_its_run(tmp_path: Path, kind: str) -> None:
-    from aflctl.engine.planning import plan
+    from aflctl.engine.plans.planning import plan
 
     file = config(folder_of_files(tmp_path / "home"), FLEETS[kind])
     planned = plan(file, runs_dir=tmp_path / "runs", host=False)

@@ -12,7 +12,7 @@ import torch
 
 from aflctl.builtin.algorithms.fedbuff import FedBuff
 from aflctl.engine import run
-from aflctl.engine.warn import warnings
+from aflctl.engine.course.warn import warnings
 from reliability.lab import config
 
 

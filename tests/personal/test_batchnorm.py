@@ -9,7 +9,7 @@ import pytest
 import torch
 from tiny import CONFIG, plan_of, results, run
 
-from aflctl.engine import personal
+from aflctl.engine.course import personal
 from aflctl.errors import UserError
 
 MODEL = """

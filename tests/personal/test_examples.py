@@ -9,7 +9,7 @@ import pytest
 
 from aflctl.cli.catalogue import detail
 from aflctl.config.load import load
-from aflctl.engine.build import build, federate
+from aflctl.engine.parts.build import build, federate
 from aflctl.plan import resolve
 from aflctl.plugins import registry
 from aflctl.runs.records import Digest

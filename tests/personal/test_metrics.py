@@ -12,8 +12,8 @@ import torch
 from tiny import CONFIG, plan_of, results, run
 
 import aflctl
-from aflctl.engine import personal
-from aflctl.engine.build import federate
+from aflctl.engine.course import personal
+from aflctl.engine.parts.build import federate
 from aflctl.train.evaluate import Member, evaluate, evaluate_clients
 
 DATA = {**CONFIG["dataset"], "test_fraction": 0.25}
@@ -163,7 +163,7 @@ def test_training_alone_keeps_test_samples_as_a_personalization_does(tmp_path: P
 def test_the_picture_shows_clients_without_a_hit(tmp_path: Path) -> None:
     from matplotlib.image import imread
 
-    from aflctl.report.personal import COLOURS, picture
+    from aflctl.report.pictures.personal import COLOURS, picture
 
     class Run:
         def columns(self, name: str) -> dict[str, list[Any]]:

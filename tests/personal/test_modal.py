@@ -17,9 +17,9 @@ import aflctl
 from aflctl.builtin.personalizations.blocks import JOINT
 from aflctl.config.load import load
 from aflctl.config.schema import Modalities
-from aflctl.engine.build import federate
-from aflctl.engine.modal import Sensors, owned
-from aflctl.engine.warn import warnings
+from aflctl.engine.course.warn import warnings
+from aflctl.engine.parts.build import federate
+from aflctl.engine.parts.modal import Sensors, owned
 from aflctl.errors import UserError
 from aflctl.plan import Plan, resolve
 from aflctl.sim.flights import NS

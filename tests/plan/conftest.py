@@ -36,7 +36,7 @@ def tiny() -> dict[str, Any]:
 def both(tmp_path: Path) -> Callable[[dict[str, Any]], tuple[dict[str, Any], dict[str, Any]]]:
     """(plan.json, summary.json) of a configuration."""
     from aflctl.engine import run
-    from aflctl.engine.planning import plan
+    from aflctl.engine.plans.planning import plan
 
     def planned_and_trained(config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         planned = plan(config, runs_dir=tmp_path, host=False).document

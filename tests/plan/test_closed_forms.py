@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from aflctl.engine.planning import plan
+from aflctl.engine.plans.planning import plan
 
 FACTORS = {"jetson-tx2-afl": 1.0, "jetson-nano-afl": 1.8125, "raspberry-pi-4-afl": 11.625}
 STALENESS = {i: sum(t / u for j, u in FACTORS.items() if j != i) for i, t in FACTORS.items()}

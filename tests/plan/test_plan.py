@@ -11,7 +11,7 @@ import pytest
 
 from aflctl.cli.app import execute
 from aflctl.engine import run
-from aflctl.engine.planning import plan
+from aflctl.engine.plans.planning import plan
 from aflctl.runs.records import read_rows
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from aflctl.engine.planning import plan
+from aflctl.engine.plans.planning import plan
 
 Both = Callable[[dict[str, Any]], tuple[dict[str, Any], dict[str, Any]]]
 Method = Callable[[str], dict[str, Any]]

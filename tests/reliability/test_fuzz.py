@@ -260,7 +260,7 @@ def test_an_edited_record_loads_equal_or_is_told(finished: Path, tmp_path: Path,
 
 
 def test_a_mutated_checkpoint_is_refused(finished: Path, tmp_path: Path) -> None:
-    from aflctl.engine.keep import types_of
+    from aflctl.engine.course.keep import types_of
     from aflctl.runs import checkpoint
 
     types = types_of(resolve(load(finished)))

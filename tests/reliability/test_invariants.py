@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from aflctl.engine import run
-from aflctl.engine.drive import Driver
+from aflctl.engine.course.drive import Driver
 from aflctl.errors import AflctlError, InvariantBroken
 from aflctl.sim.books import Books
 from reliability.lab import config
@@ -151,7 +151,7 @@ def test_a_violation_fails_the_run(what: str, runs_dir: Path, monkeypatch: pytes
 
 
 def test_weights_that_are_not_finite_at_the_end(runs_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from aflctl.engine import record
+    from aflctl.engine.course import record
 
     monkeypatch.setattr(record.torch, "isfinite", lambda w: torch.zeros_like(w, dtype=torch.bool))
     with pytest.raises(AflctlError, match=r"weights_finite|not finite"):

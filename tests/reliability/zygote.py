@@ -36,8 +36,8 @@ def main() -> None:
     import torch._dynamo  # functional gradients load it
 
     import aflctl.builtin.algorithms.scaffold
-    import aflctl.engine.drive
-    import aflctl.engine.examiner
+    import aflctl.engine.course.drive
+    import aflctl.engine.course.examiner
     import aflctl.report  # noqa: F401
     from aflctl.engine import run
 
@@ -144,7 +144,7 @@ def _fill(kind: str, n: int) -> None:
 
 
 def _plant(kind: str, n: int) -> None:
-    from aflctl.engine import examiner
+    from aflctl.engine.course import examiner
     from aflctl.sim.loop import Loop
 
     me = os.getpid()
@@ -205,7 +205,7 @@ def _plant(kind: str, n: int) -> None:
         at(examiner, "evaluate", send(signal.SIGTERM))
     elif kind in ("load", "build", "report"):
         import aflctl.report
-        from aflctl.engine import build
+        from aflctl.engine.parts import build
 
         places = {"load": (build, "federate"), "build": (build, "build"), "report": (aflctl.report, "write_all")}
         at(*places[kind], send(signal.SIGTERM))

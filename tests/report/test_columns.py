@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from aflctl.errors import UserError
-from aflctl.report.columns import Measured, parse
 from aflctl.report.comparison import Comparison, compare
-from aflctl.report.reading import Facts
+from aflctl.report.comparison.columns import Measured, parse
+from aflctl.report.comparison.reading import Facts
 from aflctl.runs.load import Run
 from aflctl.runs.rundir import all_runs
 
@@ -141,7 +141,7 @@ def test_the_formats(root: Path) -> None:
 
 def test_clients_with_models_of_their_own(tmp_path: Path, fabricate: Fabricate) -> None:
     """Their accuracy is judged too, and drawn: 0.4, 0.76, 0.8, ...: 95 % of 0.8 is there at the second evaluation."""
-    from aflctl.report import figures
+    from aflctl.report.pictures import figures
 
     runs = pair(tmp_path, fabricate, seeds=2)
     for run in runs:

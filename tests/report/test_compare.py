@@ -13,12 +13,12 @@ import pytest
 
 import aflctl
 from aflctl.errors import RunDirError, UserError
-from aflctl.report.columns import Measured
 from aflctl.report.comparison import Comparison, compare
-from aflctl.report.formats import as_table
-from aflctl.report.grouping import differences
-from aflctl.report.reading import flatten
-from aflctl.report.sentences import sentence
+from aflctl.report.comparison.columns import Measured
+from aflctl.report.comparison.formats import as_table
+from aflctl.report.comparison.grouping import differences
+from aflctl.report.comparison.reading import flatten
+from aflctl.report.comparison.sentences import sentence
 from aflctl.runs.load import Run
 from aflctl.runs.rundir import all_runs
 

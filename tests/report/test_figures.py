@@ -10,9 +10,9 @@ import pytest
 from scipy import stats
 
 from aflctl.errors import UserError
-from aflctl.report import figures
 from aflctl.report.comparison import compare
-from aflctl.report.drawing import looks
+from aflctl.report.pictures import figures
+from aflctl.report.pictures.drawing import looks
 from aflctl.runs.rundir import all_runs
 
 Fabricate = Callable[..., Path]

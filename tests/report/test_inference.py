@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from aflctl.report.inference import (
+from aflctl.report.comparison.inference import (
     Wait,
     area,
     bootstrap_interval,

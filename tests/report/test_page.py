@@ -15,7 +15,7 @@ import yaml
 
 from aflctl.report.comparison import AUTO, compare
 from aflctl.report.page import page, write_page
-from aflctl.report.svg import inline, variable
+from aflctl.report.pictures.svg import inline, variable
 from aflctl.runs.rundir import all_runs
 
 Fabricate = Callable[..., Path]

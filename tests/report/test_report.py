@@ -13,7 +13,8 @@ import pytest
 from rich.console import Console
 
 from aflctl.errors import DiskProblem
-from aflctl.report import plots, render, write_all
+from aflctl.report import render, write_all
+from aflctl.report.pictures import plots
 from aflctl.runs.load import Run
 from aflctl.runs.records import UPDATES, metrics_writer, updates_writer
 

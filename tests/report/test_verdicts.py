@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from aflctl.report.columns import parse
-from aflctl.report.grouping import Group, Rival
-from aflctl.report.inference import Wait
-from aflctl.report.verdicts import judge
+from aflctl.report.comparison.columns import parse
+from aflctl.report.comparison.grouping import Group, Rival
+from aflctl.report.comparison.inference import Wait
+from aflctl.report.comparison.verdicts import judge
 
 
 class OfSeed:

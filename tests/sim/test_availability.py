@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from aflctl.config.fleet import FleetSpec
-from aflctl.sim.availability import Availability, DelayDropout, Diurnal, Markov, Outages, Refreshes, TaskFailure
 from aflctl.sim.fleet import build_world
-from aflctl.sim.risings import Risings
 from aflctl.sim.streams import key
-from aflctl.sim.traces import Trace, Windows
+from aflctl.sim.world.availability import Availability, DelayDropout, Diurnal, Markov, Outages, Refreshes, TaskFailure
+from aflctl.sim.world.risings import Risings
+from aflctl.sim.world.traces import Trace, Windows
 
 S = 1_000_000_000
 HOUR = 3600 * S

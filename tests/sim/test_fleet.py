@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from aflctl.config.fleet import FleetSpec
 from aflctl.errors import ConfigError, UserError
 from aflctl.sim.fleet import build_world, counts
-from aflctl.sim.resolve import resolve
+from aflctl.sim.fleet.resolve import resolve
 from aflctl.sim.world import Work, World
 
 CNN = Work(40, 8, 500, 64, 307_842, 28.4e6, 1.0, "dense", 1_231_368, 1_231_368)

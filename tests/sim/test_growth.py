@@ -12,8 +12,8 @@ from aflctl.api import Fleet, Local, Setup, Step, Update
 from aflctl.seam import Load
 from aflctl.sim.books import Books
 from aflctl.sim.chance import Chance
-from aflctl.sim.growth import NS, Growing
 from aflctl.sim.loop import Loop
+from aflctl.sim.world.growth import NS, Growing
 
 
 def counts(growing: Growing, client: int, *seconds: float) -> list[int]:

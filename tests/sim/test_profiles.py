@@ -8,10 +8,10 @@ import pytest
 import yaml
 
 from aflctl.errors import ConfigError, UnknownName, UserError
-from aflctl.sim import profiles
-from aflctl.sim.processes import KINDS
-from aflctl.sim.profiles import Library
-from aflctl.sim.resolve import resolve
+from aflctl.sim.fleet import profiles
+from aflctl.sim.fleet.profiles import Library
+from aflctl.sim.fleet.resolve import resolve
+from aflctl.sim.world.processes import KINDS
 
 DEVICES = [
     "jetson-tx2", "jetson-nano", "raspberry-pi-4", "raspberry-pi-5", "raspberry-pi-3b-plus",

@@ -10,12 +10,12 @@ import pytest
 
 from aflctl.config.fleet import FleetSpec
 from aflctl.sim import loop as loops
-from aflctl.sim.availability import Availability, Markov
 from aflctl.sim.chance import Chance, draw_one
 from aflctl.sim.fleet import build_world
 from aflctl.sim.scout import Scout
 from aflctl.sim.streams import key
 from aflctl.sim.world import Work, World
+from aflctl.sim.world.availability import Availability, Markov
 
 
 def world(clients: int, availability: object = "markov") -> World:
@@ -90,7 +90,7 @@ def test_a_late_event_asks_anew() -> None:
 
 @pytest.mark.parametrize("availability", ["always", "markov", ["markov", "delay-dropout"], "diurnal"])
 def test_a_plan_with_and_without_it(availability: object, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from aflctl.engine.planning import plan
+    from aflctl.engine.plans.planning import plan
 
     config = {
         "algorithm": {"name": "fedbuff", "buffer_size": 20},

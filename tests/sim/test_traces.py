@@ -11,7 +11,7 @@ import pytest
 from aflctl.config.fleet import FleetSpec
 from aflctl.errors import ConfigError, UserError
 from aflctl.sim.fleet import build_world
-from aflctl.sim.traces import Trace, read_trace
+from aflctl.sim.world.traces import Trace, read_trace
 
 S = 1_000_000_000
 MINUTE = 60 * S

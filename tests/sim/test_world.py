@@ -12,10 +12,10 @@ import pytest
 
 from aflctl.config.fleet import FleetSpec
 from aflctl.errors import UserError
-from aflctl.sim.compute import Device
 from aflctl.sim.fleet import build_world
-from aflctl.sim.profiles import Library
+from aflctl.sim.fleet.profiles import Library
 from aflctl.sim.world import Trip, Work, World
+from aflctl.sim.world.compute import Device
 
 S = 1_000_000_000
 CNN = Work(40, 8, 500, 64, 307_842, 2 * 14.20e6, 1.0, "dense", 1_231_368, 1_231_368)  # 500 samples, 5 epochs, batch 64

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from aflctl.cli.suite import Teller, duration, middle, options, table
-from aflctl.engine.board import Board, Ending, Row
+from aflctl.engine.suites.board import Board, Ending, Row
 from aflctl.errors import UserError
 
 

@@ -16,7 +16,7 @@ import pytest
 
 import aflctl
 from aflctl.cli.app import execute
-from aflctl.engine.suite import SuiteResult, run_suite
+from aflctl.engine.suites.suite import SuiteResult, run_suite
 from aflctl.runs import lock
 from aflctl.runs.rundir import find_all
 
@@ -252,7 +252,7 @@ def test_on_a_cluster_every_run_is_a_job(
     write: Write, runs_dir: Path, bad: Path, told: Told, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("submitit")
-    monkeypatch.setattr("aflctl.engine.slurm.LOOK_EVERY_S", 0.1)
+    monkeypatch.setattr("aflctl.engine.suites.slurm.LOOK_EVERY_S", 0.1)
     matrix = 'matrix:\n  algorithm: [fedasync, {name: "./bad.py:Bad", how: die}]\n'
     result = run_suite(write(matrix), engine="slurm", slurm={"cluster": "local", "timeout_min": 2})
     assert (states(result), result.exit_code) == (["done", "failed"], 1)

@@ -12,8 +12,8 @@ import torch
 from elsewhere import PLACE, Far, elsewhere
 from tiny import PERSONALIZATIONS, algorithms, experiment, personalized, plan_of, run
 
-from aflctl.engine import build
-from aflctl.engine.drive import Driver
+from aflctl.engine.course.drive import Driver
+from aflctl.engine.parts import build
 from aflctl.plan import Plan
 
 USUAL = {"fedbuff", "scaffold", "+ditto", "+ifca"}

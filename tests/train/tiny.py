@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 
 from aflctl.config.load import load
-from aflctl.engine.build import Experiment, build, federate
+from aflctl.engine.parts.build import Experiment, build, federate
 from aflctl.plan import Plan, resolve
 from aflctl.plugins import registry
 from aflctl.runs.records import Digest

@@ -103,7 +103,7 @@ def compare(
     json: JsonOption = False,
 ) -> None:
     """Compare runs, grouped over seeds: accuracy, time to a target, staleness; a verdict against a baseline."""
-    from aflctl.report import formats
+    from aflctl.report.comparison import formats
 
     formats.check(format)
     result = compared(
@@ -112,7 +112,7 @@ def compare(
     )  # fmt: skip
     drawn: list[Path] = []
     if plot is not None:
-        from aflctl.report.figures import draw
+        from aflctl.report.pictures.figures import draw
 
         drawn = draw(result, plot)
     if json:
@@ -159,7 +159,7 @@ def _table(result: Comparison) -> None:
     import shutil
     import sys
 
-    from aflctl.report.formats import as_table
+    from aflctl.report.comparison.formats import as_table
 
     width = shutil.get_terminal_size((80, 24)).columns if console.is_terminal(sys.stdout) else 80
     plain = "utf" not in (getattr(sys.stdout, "encoding", None) or "ascii").lower()

@@ -164,9 +164,9 @@ def show(
     from aflctl.data.disk import writing
     from aflctl.data.index import describe_counts, write_index
     from aflctl.data.picture import draw_bubbles
-    from aflctl.engine.build import federate
-    from aflctl.engine.division import facts_of
-    from aflctl.engine.modal import sensors_of
+    from aflctl.engine.parts.build import federate
+    from aflctl.engine.parts.division import facts_of
+    from aflctl.engine.parts.modal import sensors_of
     from aflctl.plan import resolve
 
     # how many clients work at once does not matter here, so nobody need repeat it

@@ -11,7 +11,7 @@ from aflctl.cli import console
 from aflctl.cli.options import ConfigArgument, JsonOption, SetOption
 
 if TYPE_CHECKING:
-    from aflctl.engine.planning import Step
+    from aflctl.engine.plans.planning import Step
 
 
 def plan(
@@ -32,7 +32,7 @@ def plan(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no tables: errors only.")] = False,
 ) -> None:
     """The schedule of a run without training it: staleness, participation, traffic, energy, host time."""
-    from aflctl.engine.planning import plan as make
+    from aflctl.engine.plans.planning import plan as make
 
     try:
         result = make(

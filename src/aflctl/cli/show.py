@@ -57,7 +57,7 @@ def show(
 
 def _exported(run: Run, name: str, to: Path | None, json: bool) -> None:
     """The run, told to a tracker."""
-    from aflctl.engine.tracking import export
+    from aflctl.engine.course.tracking import export
 
     place = export(run, name, to)
     if json:

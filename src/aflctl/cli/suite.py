@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from aflctl.cli import console
 
 if TYPE_CHECKING:
-    from aflctl.engine.board import Board, Row
-    from aflctl.engine.suite import SuiteResult
+    from aflctl.engine.suites.board import Board, Row
+    from aflctl.engine.suites.suite import SuiteResult
 
 STATES = {
     "waiting": "waiting", "running": "running", "done": "done", "kept": "was done", "failed": "FAILED",
@@ -162,7 +162,7 @@ def run_and_tell(
     quiet: bool,
 ) -> int:
     """The body of `aflctl run` for a configuration with a matrix; returns the exit code."""
-    from aflctl.engine.suite import run_suite
+    from aflctl.engine.suites.suite import run_suite
     from aflctl.errors import Interrupted
 
     teller = Teller(quiet or json)
@@ -229,7 +229,7 @@ def _tell(result: SuiteResult) -> None:
     import shutil
 
     from aflctl.cli.compare import tell
-    from aflctl.report import formats
+    from aflctl.report.comparison import formats
 
     failed = [row for row in result.rows if row.state == "failed"]
     if result.comparison is not None:

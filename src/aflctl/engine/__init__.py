@@ -21,10 +21,10 @@ from aflctl.runs.rundir import RunDir, read_json, runs_root
 from aflctl.runs.signals import terminable
 
 if TYPE_CHECKING:
-    from aflctl.engine.build import Experiment
-    from aflctl.engine.drive import Progress
-    from aflctl.engine.opened import Opened
-    from aflctl.engine.tracking import Trackers
+    from aflctl.engine.course.drive import Progress
+    from aflctl.engine.course.tracking import Trackers
+    from aflctl.engine.parts.build import Experiment
+    from aflctl.engine.parts.opened import Opened
 
 
 @dataclass(frozen=True)
@@ -107,11 +107,11 @@ def _run(
     opened: Opened | None,
 ) -> RunResult:
     from aflctl.data import folder as data_folder
-    from aflctl.engine.build import federate
-    from aflctl.engine.inherit import shorter
-    from aflctl.engine.keep import types_of
-    from aflctl.engine.tracking import Trackers
-    from aflctl.engine.travel import gather
+    from aflctl.engine.course.inherit import shorter
+    from aflctl.engine.course.keep import types_of
+    from aflctl.engine.course.tracking import Trackers
+    from aflctl.engine.parts.build import federate
+    from aflctl.engine.parts.travel import gather
 
     started = time.perf_counter()
     trackers = Trackers(plan.config.track, loaded.base)
@@ -167,12 +167,12 @@ def _execute(
     saved: dict[str, Any] | None,
     trackers: Trackers,
 ) -> None:
-    from aflctl.engine import personal
-    from aflctl.engine.build import build
-    from aflctl.engine.drive import Driver
-    from aflctl.engine.keep import FOLDER, Keeper, pinned, restore, snapshot
-    from aflctl.engine.record import Recorder, summarize, write_clients, write_model
-    from aflctl.engine.warn import same_weights, warnings
+    from aflctl.engine.course import personal
+    from aflctl.engine.course.drive import Driver
+    from aflctl.engine.course.keep import FOLDER, Keeper, pinned, restore, snapshot
+    from aflctl.engine.course.record import Recorder, summarize, write_clients, write_model
+    from aflctl.engine.course.warn import same_weights, warnings
+    from aflctl.engine.parts.build import build
 
     recorder, x = Recorder(rundir.path, saved["recorder"] if saved else None), None
     try:
@@ -245,7 +245,7 @@ def _execute(
 def _report(
     rundir: RunDir, plan: Plan, x: Experiment, identity: str, prints: Mapping[str, str], results: dict[str, Any]
 ) -> None:
-    from aflctl.engine.division import facts_of
+    from aflctl.engine.parts.division import facts_of
     from aflctl.report import write_all
 
     config = plan.config
@@ -279,7 +279,7 @@ def _line(step: Progress) -> str:
 
 def _left(plan: Plan, rundir: RunDir) -> tuple[dict[str, Any] | None, str]:
     """What an unfinished attempt left to continue from, and what to tell the user."""
-    from aflctl.engine.keep import FOLDER, types_of, unfit
+    from aflctl.engine.course.keep import FOLDER, types_of, unfit
     from aflctl.runs import checkpoint
 
     ended = "failed" if rundir.before == "failed" else f"was {rundir.before}"

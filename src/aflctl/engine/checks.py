@@ -12,7 +12,7 @@ from aflctl.errors import ConfigError, Problem
 
 def fleet(config: Config, base: Path) -> Sequence[Problem]:
     """Devices, networks, availability and files of a fleet exist and agree."""
-    from aflctl.sim.resolve import resolve
+    from aflctl.sim.fleet.resolve import resolve
 
     try:
         resolve(config.fleet, base)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from aflctl import errors
-from aflctl.sim.profiles import FOLDERS, Found, Library
+from aflctl.sim.fleet.profiles import FOLDERS, Found, Library
 
 _READERS = {"devices": "device", "networks": "network", "availability": "availability", "fleets": "fleet"}
 

@@ -93,7 +93,7 @@ def _engine(run: Run) -> dict[str, Any]:
 
 def edited(run: Run) -> str | None:
     """The name of a recorded file that is not as the run left it."""
-    from aflctl.engine.record import file_digest, metrics_digest
+    from aflctl.engine.course.record import file_digest, metrics_digest
 
     digests, files = run.summary.get("digests"), run.summary.get("records")
     if not isinstance(digests, dict) or metrics_digest(run.columns("metrics")) != digests.get("metrics"):

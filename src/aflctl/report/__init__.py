@@ -27,7 +27,8 @@ def write_all(folder: Path, summary: Mapping[str, Any] | None = None) -> None:
     staleness.csv, clients.csv where there is none, the pictures (personal.png where clients were tested) and
     results.md; `summary` where summary.json is not written yet.
     """
-    from aflctl.report import personal, plots, render
+    from aflctl.report import render
+    from aflctl.report.pictures import personal, plots
     from aflctl.report.statistics import client_rows, staleness_rows
     from aflctl.runs.atomic import write_text
     from aflctl.runs.load import Run

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aflctl.report import render
-from aflctl.report.cells import footnotes, grid
-from aflctl.report.figures import CAPTIONS, PICTURES
-from aflctl.report.formats import difference_grids
-from aflctl.report.grouping import Group, value_text
-from aflctl.report.reading import Facts, flatten
-from aflctl.report.sentences import front_lines, front_title, method, sentence, summaries
-from aflctl.report.svg import inline, variables
-from aflctl.report.verdicts import NONE_SHOWN
+from aflctl.report.comparison.cells import footnotes, grid
+from aflctl.report.comparison.formats import difference_grids
+from aflctl.report.comparison.grouping import Group, value_text
+from aflctl.report.comparison.reading import Facts, flatten
+from aflctl.report.comparison.sentences import front_lines, front_title, method, sentence, summaries
+from aflctl.report.comparison.verdicts import NONE_SHOWN
+from aflctl.report.pictures.figures import CAPTIONS, PICTURES
+from aflctl.report.pictures.svg import inline, variables
 from aflctl.report.wording import count, percent, plural, seconds
 from aflctl.runs.atomic import write_text
 

@@ -20,8 +20,8 @@ from aflctl.sim.world import NEVER, Work
 if TYPE_CHECKING:
     from aflctl.seam import Load, Result, Trainer
     from aflctl.sim.books import Books
-    from aflctl.sim.growth import Growing
     from aflctl.sim.world import World
+    from aflctl.sim.world.growth import Growing
 
 
 VAIN = 100_000

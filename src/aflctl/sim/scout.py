@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
-from aflctl.sim.availability import NEVER
 from aflctl.sim.streams import folds, integers_of, word
+from aflctl.sim.world.availability import NEVER
 
 if TYPE_CHECKING:
     from array import array

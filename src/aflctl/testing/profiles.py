@@ -10,9 +10,9 @@ from typing import Any
 
 from aflctl.errors import AflctlError, ConfigError
 from aflctl.sim.fleet import build_world
-from aflctl.sim.processes import KINDS
-from aflctl.sim.profiles import FOLDERS, MODELS, Library, Profile, read_profile
-from aflctl.sim.resolve import resolve
+from aflctl.sim.fleet.profiles import FOLDERS, MODELS, Library, Profile, read_profile
+from aflctl.sim.fleet.resolve import resolve
+from aflctl.sim.world.processes import KINDS
 from aflctl.testing.results import Body, Failed, Skipped
 
 CLIENTS = 20

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from aflctl.api import DataSpec, Local, Modality, Samples, Setup, Source
-from aflctl.sim.availability import Availability, TaskFailure
-from aflctl.sim.compute import Device
-from aflctl.sim.link import Link
-from aflctl.sim.profiles import DeviceProfile, NetworkProfile
+from aflctl.sim.fleet.profiles import DeviceProfile, NetworkProfile
 from aflctl.sim.streams import generator, key
-from aflctl.sim.traces import Trace, Windows
 from aflctl.sim.world import NS, Clients, World
+from aflctl.sim.world.availability import Availability, TaskFailure
+from aflctl.sim.world.compute import Device
+from aflctl.sim.world.link import Link
+from aflctl.sim.world.traces import Trace, Windows
 from aflctl.train.batches import Feed
 from aflctl.train.federation import Divided
 from aflctl.train.flops import flops_by_module
