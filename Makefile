@@ -17,7 +17,7 @@ run: $(VENV)/.installed
 	@echo "aflctl is in $(BIN); to have it on your path: . $(BIN)/activate" >&2
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 check: $(VENV)/.installed-test
 	$(BIN)/ruff check

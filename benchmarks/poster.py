@@ -79,7 +79,7 @@ def stale(fact: Facts) -> float:
 def buffering(table: Table) -> None:
     seeds = common(table)
     families = {
-        "all ten": list(table),
+        "all": list(table),
         "without aso-fed and daafl": [m for m in table if m not in ("aso-fed", "daafl")],
         "fedbuff against fedasync": ["fedbuff", "fedasync"],
     }

@@ -181,6 +181,13 @@ def test_exclude_guesses_what_was_meant() -> None:
     assert "'algorithm'" in str(wrong({"matrix": {**matrix, "exclude": {"algoritm": "fedavg"}}})[0].hint)
 
 
+@pytest.mark.parametrize(("typed", "meant"), [("includ", "include"), ("excludes", "exclude")])
+def test_include_and_exclude_mistyped(typed: str, meant: str) -> None:
+    (problem,) = wrong({"matrix": {"algorithm": ["fedavg", "fedasync"], typed: [{"algorithm": "fedavg"}]}})
+    assert problem.path == f"matrix.{typed}"
+    assert problem.hint == f"did you mean '{meant}'?"
+
+
 def test_too_many_runs_are_refused_before_they_are_made() -> None:
     seeds = list(range(200))
     (problem,) = wrong({"matrix": {"seed": seeds, "seeds.data": seeds}})

@@ -19,6 +19,7 @@ import copy
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from itertools import product
 from math import prod
 from pathlib import Path
@@ -147,8 +148,10 @@ def _axes(given: Source, place: Keys, table: Mapping[str, Any], *, lists: bool) 
     axes: dict[str, list[tuple[Any, Keys]]] = {}
     for key, values in table.items():
         here = (*place, key)
-        if not all(key.split(".")) or key.split(".")[0] in SEVERAL:
-            _note(given, here, f"{key!r} is no key of a configuration")
+        meant = get_close_matches(key, (INCLUDE, EXCLUDE), n=1, cutoff=0.8) if lists else []
+        if meant or not all(key.split(".")) or key.split(".")[0] in SEVERAL:
+            hint = f"did you mean {meant[0]!r}?" if meant else None
+            _note(given, here, f"{key!r} is no key of a configuration", hint)
         elif not isinstance(values, list) and not lists:
             axes[key] = [(values, here)]
         elif not isinstance(values, list):
