@@ -249,6 +249,9 @@ def test_the_page_of_the_run_directory_names_all_that_is_there(shell: Shell, qui
 # ---- what the README says of make and of the tests ----
 
 
+TESTS = "python -m pytest -n auto --dist loadfile"
+
+
 def recipe(target: str) -> list[str]:
     done = subprocess.run(["make", "-n", target], cwd=ROOT, check=True, capture_output=True, text=True)
     return [line.strip().removeprefix(".venv/") for line in done.stdout.splitlines()]
@@ -257,14 +260,15 @@ def recipe(target: str) -> list[str]:
 @pytest.mark.skipif(shutil.which("make") is None, reason="no make")
 def test_make_does_what_the_readme_says() -> None:
     assert "bin/aflctl run" in recipe("run")
-    assert "bin/python -m pytest" in recipe("test")
+    assert f"bin/{TESTS}" in recipe("test")
     assert "bin/mkdocs build --strict" in recipe("docs")
 
 
 def test_ci_installs_tests_and_builds_as_the_readme_says() -> None:
     script = (ROOT / ".ci" / "run").read_text()
     assert "pip install --quiet '.[test,docs]'" in script
-    assert "\npython -m pytest" in script
+    assert f"\n{TESTS}\n" in (ROOT / "README.md").read_text()
+    assert f"\n{TESTS} " in script
     assert re.search(r"mkdocs\" build --strict", script)
     assert "--quiet" not in script[script.index("mkdocs\"") :].splitlines()[0]  # warnings would not even be counted
 

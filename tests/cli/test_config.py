@@ -145,6 +145,7 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
 def test_an_interrupt_exits_with_130() -> None:
     code = (
         "import os, signal, aflctl.config.load as l\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background job ignores it
         "l.load = lambda *a, **k: os.kill(os.getpid(), signal.SIGINT)\n"
         "from aflctl.cli.app import main\nmain(['config', 'validate'])"
     )

@@ -250,8 +250,8 @@ def test_modules_beside_a_plug_in_that_it_imports_change_its_hash(install) -> No
 @pytest.mark.parametrize(
     ("module", "files"),
     [
-        ("datasets.mnist", ["idx.py", "mnist.py"]),
-        ("models.cnn", ["cnn.py", "inputs.py"]),
+        ("datasets.mnist", ["idx.py", "images.py", "mnist.py"]),
+        ("models.cnn", ["cnn.py", "inputs.py", "norms.py", "projection.py"]),
         ("partitions.legacy", ["dirichlet.py", "legacy.py", "sizes.py"]),
         ("algorithms.fedavg", ["fedavg.py"]),
     ],

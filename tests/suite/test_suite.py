@@ -168,7 +168,8 @@ def wait_for(what: Callable[[], bool], seconds: float = 60.0) -> None:
 
 
 def done(runs_dir: Path) -> int:
-    return len(list(runs_dir.glob("*/summary.json")))
+    """Finished runs; `latest` is one of them under another name."""
+    return sum(not file.parent.is_symlink() for file in runs_dir.glob("*/summary.json"))
 
 
 def training(runs_dir: Path) -> bool:
