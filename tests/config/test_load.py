@@ -111,6 +111,13 @@ def test_from_python_a_config_is_a_source() -> None:
     assert load(Config()).config.algorithm.name == "fedbuff"
 
 
+def test_a_mapping_that_contains_itself_is_refused() -> None:
+    local: dict[str, Any] = {"epochs": 1}
+    local["lr"] = local
+    with pytest.raises(ConfigError, match="nested too deeply, or contains itself"):
+        load({"local": local})
+
+
 def test_few_clients_need_no_concurrency(write) -> None:
     assert load(write("clients: {count: 3}\n")).config.clients.concurrency == 3
     assert load(write("clients: {count: 30}\n")).config.clients.concurrency == 10

@@ -6,6 +6,7 @@ import json
 import random
 import shutil
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,7 @@ def read(source: Any, sets: Any = ()) -> None:
 def value(dice: random.Random, depth: int = 0) -> Any:
     kind = dice.random()
     if depth > 3 or kind < 0.6:
-        return dice.choice(VALUES)
+        return deepcopy(dice.choice(VALUES))  # else its list and its dictionary grow from case to case, into each other
     if kind < 0.9:
         return {dice.choice(KEYS): value(dice, depth + 1) for _ in range(dice.randint(1, 4))}
     return [value(dice, depth + 1) for _ in range(dice.randint(0, 3))]

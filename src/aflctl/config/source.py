@@ -61,7 +61,11 @@ def read(source: str | Path | Mapping[str, Any] | BaseModel | None) -> Source:
     if isinstance(source, BaseModel):
         source = source.model_dump(mode="json", exclude_none=True)
     if isinstance(source, Mapping):
-        given = Source(_plain(source), Path.cwd(), "the configuration")
+        try:
+            given = Source(_plain(source), Path.cwd(), "the configuration")
+        except RecursionError:
+            problem = errors.Problem("", "is nested too deeply, or contains itself", "the configuration")
+            raise errors.ConfigError([problem]) from None
         mark(given.origins, (), given.data, Origin("file", "mapping"))
         return given
     path = Path(os.path.expanduser(source))
