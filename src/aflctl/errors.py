@@ -20,10 +20,12 @@ AflctlError                 1  the work failed
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
+from typing import ClassVar
 
 
 class AflctlError(Exception):
@@ -135,7 +137,10 @@ class DataMissing(EnvironmentProblem):
 
 
 class DiskProblem(EnvironmentProblem):
-    """The disk is full, or a folder may not be written."""
+    """The disk is full, or a folder may not be written: system errors with these numbers."""
+
+    FULL: ClassVar[frozenset[int]] = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+    FORBIDDEN: ClassVar[frozenset[int]] = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
 
 class Interrupted(AflctlError):

@@ -16,7 +16,7 @@ from aflctl.errors import RunDirError, UserError
 from aflctl.report.comparison import Comparison, compare
 from aflctl.report.comparison.columns import Measured
 from aflctl.report.comparison.formats import as_table
-from aflctl.report.comparison.grouping import differences
+from aflctl.report.comparison.grouping import differences, labels_of
 from aflctl.report.comparison.reading import flatten
 from aflctl.report.comparison.sentences import sentence
 from aflctl.runs.load import Run
@@ -304,7 +304,8 @@ def test_mixed_metrics(tmp_path: Path, fabricate: Fabricate) -> None:
 
 
 def labels(*configs: dict[str, Any]) -> list[str]:
-    return [label for label, _ in differences([flatten(config) for config in configs])]
+    flat = [flatten(config) for config in configs]
+    return labels_of(differences(flat), flat)[0]
 
 
 def test_labels_say_what_differs_and_nothing_else() -> None:
@@ -319,6 +320,24 @@ def test_labels_say_what_differs_and_nothing_else() -> None:
     assert labels(buff, {**buff, "local": {}}) == ["fedbuff, lr=0.1", "fedbuff, lr=none"]
     both = {**five, "algorithm": {**five["algorithm"], "lr": 2.0, "buffer_size": 10}, "local": {"lr": 0.2}}  # type: ignore[dict-item]
     assert labels(buff, both)[1] == "fedbuff, algorithm.lr=2.0, local.lr=0.2"
+
+
+def test_labels_of_unlike_runs_say_only_what_tells_them_apart() -> None:
+    first = {"algorithm": {"name": "fedbuff", "buffer_size": 5}, "local": {"lr": 0.1, "epochs": 2, "momentum": 0.0},
+             "clients": {"count": 30}, "fleet": "a", "stop": {"updates": 200}}  # fmt: skip
+    large = {"algorithm": {"name": "fedbuff", "buffer_size": 9}, "local": {"lr": 0.2, "epochs": 5, "momentum": 0.9},
+             "clients": {"count": 60}, "fleet": "b", "stop": {"updates": 900}}  # fmt: skip
+    third = {**first, "local": {**first["local"], "lr": 0.3}}  # type: ignore[dict-item]
+    other = {**first, "algorithm": {"name": "fedasync"}}
+    mine = {**first, "algorithm": {"name": "./plugins/mine.py:FedMine"}}
+    # fedasync and FedMine are clear by their names; of all keys the learning rate parts the three fedbuffs best
+    assert labels(first, large, third, other, mine) == [
+        "fedbuff, lr=0.1", "fedbuff, lr=0.2", "fedbuff, lr=0.3", "fedasync", "FedMine",
+    ]  # fmt: skip
+    flat = [flatten(c) for c in (first, large, third, other, mine)]
+    assert set(labels_of(differences(flat), flat)[1]) == {
+        "algorithm.buffer_size", "local.epochs", "local.momentum", "clients.count", "fleet", "stop.updates",
+    }  # fmt: skip
 
 
 def test_the_table_fits_80_columns(root: Path) -> None:

@@ -24,13 +24,11 @@ from aflctl.train.executors.workers import Workers
 from aflctl.train.jobs import train
 
 ALGORITHMS = algorithms()
-SKIP: dict[str, str] = {}  # method -> why it cannot run on the tiny experiment with its default parameters
 NOT_CLOSE = {
     "pisces": "its schedule follows measured losses, whose last bits differ in a stack",
 }
 GRID = {"quafl": 1e-4}
 """Methods that round to a grid of this width: what lies between two points may fall to either side."""
-SOME = [pytest.param(n, marks=pytest.mark.skip(reason=SKIP[n]) if n in SKIP else ()) for n in ALGORITHMS]
 
 
 def small(name: str) -> Plan:
@@ -42,7 +40,7 @@ def serial(name: str) -> Ran:
     return run(small(name))
 
 
-@pytest.mark.parametrize("name", SOME)
+@pytest.mark.parametrize("name", ALGORITHMS)
 def test_workers_have_the_bits_of_serial_for_every_number(name: str) -> None:
     reference = serial(name)
     for workers in (1, 2, 3, 4):
@@ -50,7 +48,7 @@ def test_workers_have_the_bits_of_serial_for_every_number(name: str) -> None:
         assert (other.schedule, results(other)) == (reference.schedule, results(reference)), f"{workers} workers"
 
 
-@pytest.mark.parametrize("name", SOME)
+@pytest.mark.parametrize("name", ALGORITHMS)
 def test_stacks_are_close_to_serial_and_equal_to_themselves(name: str) -> None:
     reference, other = serial(name), run(small(name), "stacked")
     assert results(run(small(name), "stacked")) == results(other)
@@ -73,7 +71,6 @@ def test_without_its_grid_quafl_is_as_close_as_the_others() -> None:
 
 
 def test_every_method_of_the_package_is_tried() -> None:
-    assert set(SKIP) <= set(ALGORITHMS)
     assert {"fedavg", "fedasync", "fedbuff", "central", "local-only"} <= set(ALGORITHMS)
 
 

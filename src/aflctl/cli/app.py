@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 import traceback
@@ -22,7 +21,7 @@ EPILOG = (
     "Exit codes: 0 done; 1 the work failed; 2 the user's mistake; 3 the environment (a plug-in, data, the disk); "
     "130 interrupted, can be continued."
 )
-_REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
+_REFUSED = errors.DiskProblem.FULL | errors.DiskProblem.FORBIDDEN
 
 app = typer.Typer(
     name="aflctl",

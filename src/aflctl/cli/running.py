@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -104,10 +105,10 @@ def _one(
         facts = {"path": str(result.path), "fresh": result.fresh, "note": result.note, "summary": dict(result.summary)}
         console.json_document("run", facts)
     elif not quiet:
-        _tell(result)
+        _tell(result, config)
 
 
-def _tell(result: RunResult) -> None:
+def _tell(result: RunResult, config: str | None) -> None:
     from aflctl.report import render
     from aflctl.runs.load import Run
 
@@ -118,4 +119,7 @@ def _tell(result: RunResult) -> None:
         console.err(f"warning: {text}")
     console.out()
     console.out(f"run directory: {result.path}")
-    console.out("next: aflctl show latest; aflctl run --set algorithm=fedasync; aflctl compare RUN RUN")
+    other = "fedbuff" if result.summary.get("algorithm") == "fedasync" else "fedasync"
+    again = ["aflctl", "run", *([config] if config else []), "--set", f"algorithm={other}"]
+    both = ["aflctl", "compare", str(result.path.parent)]
+    console.out(f"next: aflctl show latest --why; {shlex.join(again)}; {shlex.join(both)}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -10,16 +9,13 @@ from pathlib import Path
 
 from aflctl.errors import DiskProblem
 
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-CLOSED = {errno.EACCES, errno.EPERM, errno.EROFS}
-
 
 def disk_problem(error: BaseException, place: Path) -> DiskProblem | None:
     """The error to raise where the disk is full or `place` may not be written; None where it is something else."""
     code = error.errno if isinstance(error, OSError) else None
-    if code in FULL:
+    if code in DiskProblem.FULL:
         hint = "free some space, or set AFLCTL_DATA_DIR to a larger disk"
-    elif code in CLOSED:
+    elif code in DiskProblem.FORBIDDEN:
         hint = "set AFLCTL_DATA_DIR to a folder that you may write, or change the rights of this one"
     else:
         return None

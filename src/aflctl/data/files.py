@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from aflctl.api import Dataset, Samples, Source
 from aflctl.data.catalog import Listing, catalog
 from aflctl.data.raw import Raw
-from aflctl.errors import AflctlError, DataMissing, EnvironmentProblem
+from aflctl.errors import AflctlError, DataMissing, DiskProblem, EnvironmentProblem
 
 if TYPE_CHECKING:
     from aflctl.api import DataSpec
@@ -85,7 +86,7 @@ class FileDataset(Dataset):
     def _converted(self, raw: Raw) -> Table:
         from textwrap import shorten
 
-        from aflctl.data.disk import FULL, disk_problem
+        from aflctl.data.disk import disk_problem
 
         try:
             return self.convert(raw)
@@ -94,7 +95,7 @@ class FileDataset(Dataset):
         except MemoryError as error:
             raise EnvironmentProblem(f"{self.key}: not enough memory to convert the files in {raw.folder}") from error
         except Exception as error:  # foreign bytes through foreign parsers: zlib.error, BadZipFile, struct.error, ...
-            if isinstance(error, OSError) and error.errno in FULL:
+            if isinstance(error, OSError) and error.errno in DiskProblem.FULL:
                 problem = disk_problem(error, raw.home)
                 if problem is not None:
                     raise problem from error
@@ -184,23 +185,17 @@ class FileDataset(Dataset):
         outer = listing.originals()
         kinds = ([f for f in outer if f.urls], [f for f in listing.files if f.urls], outer)
         names = [f.name for f in next((kind for kind in kinds if kind), [])]
-        files = ", ".join(names[:MOST_NAMES]) + (
-            f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
-        )
         source = "; ".join(
             text for text in (f"from {listing.homepage}" if listing.homepage else "", listing.manual) if text
         )
-        return f"put {files or 'the files'} ({source}) into {cache / self.key / 'raw'}"
+        return f"put {_few(names) or 'the files'} ({source}) into {cache / self.key / 'raw'}"
 
     def absent(self, cache: Path, missing: list[tuple[str, ...]], looked: Path | None = None) -> DataMissing:
         """The error that names the command and the folder for files downloaded by hand."""
         listing = self.listing()
         names = [alternatives[0] for alternatives in missing]
-        files = ", ".join(names[:MOST_NAMES]) + (
-            f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
-        )
         archives = " or ".join(f.name for f in listing.bringing(*names))
-        lacking = f"; missing: {files}" + (f" (in {archives})" if archives else "") if missing else ""
+        lacking = f"; missing: {_few(names)}" + (f" (in {archives})" if archives else "") if missing else ""
         also = f", nor are its files in {looked}" if looked else ""
         if not missing and self.stored_at(cache).is_file():
             also += "; the converted file there was made by another version"
@@ -212,6 +207,11 @@ class FileDataset(Dataset):
 
     def _default(self, name: str) -> Any:
         return type(self).model_fields[name].default
+
+
+def _few(names: Sequence[str]) -> str:
+    more = len(names) - MOST_NAMES
+    return ", ".join(names[:MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
 
 
 def _json(value: object) -> str:

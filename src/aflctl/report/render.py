@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from aflctl.report.histogram import Histogram, binned, bins, doubling, spark
 from aflctl.report.statistics import by_device, counts_of, noted_targets
-from aflctl.report.wording import count, number, percent, plural, scaled, seconds, short
+from aflctl.report.wording import called, count, number, percent, plural, scaled, seconds, short
 from aflctl.runs.records import CAUSES
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def _section(document: Mapping[str, Any], *path: str) -> Mapping[str, Any]:
 def plugin(config: Mapping[str, Any], *path: str) -> str:
     """The name of the plug-in at a place of the configuration, or an empty text."""
     value = _of(config, *path)
-    return str(value.get("name", "")) if isinstance(value, Mapping) else str(value or "")
+    return called(value.get("name", "") if isinstance(value, Mapping) else value or "")
 
 
 def title(config: Mapping[str, Any]) -> str:

@@ -63,7 +63,11 @@ def staleness_counts(updates: Columns) -> dict[tuple[str, str], Counter[int]]:
 
 def staleness_rows(updates: Columns) -> list[StalenessRow]:
     """The rows of staleness.csv: `all`, then device classes by name; causes in a task's order."""
-    counts = staleness_counts(updates)
+    return staleness_table(staleness_counts(updates))
+
+
+def staleness_table(counts: Mapping[tuple[str, str], Counter[int]]) -> list[StalenessRow]:
+    """The rows of counts by (group, cause)."""
     groups = sorted({group for group, _ in counts}, key=lambda group: (group != "all", group))
     return [
         StalenessRow(group, cause, value, count)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from math import isfinite
 
 DASH = "-"
@@ -57,6 +58,11 @@ def count(given: object) -> str:
     """12345 -> `12,345`."""
     value = number(given)
     return DASH if value is None else f"{value:,.0f}"
+
+
+def called(name: object) -> str:
+    """A plug-in by its name; one from a file that travels with the run, `./plugins/mine.py:FedMine`, by its class."""
+    return re.sub(r"^\./plugins/[^:]*\.py:", "", str(name))
 
 
 def plural(given: object, noun: str) -> str:

@@ -13,9 +13,7 @@ from typing import Any
 
 from aflctl.errors import DiskProblem
 
-FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-BROKEN = FULL | {errno.EIO, errno.ENOMEM}
-FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+BROKEN = DiskProblem.FULL | {errno.EIO, errno.ENOMEM}
 
 
 def problem(error: OSError, path: Path) -> DiskProblem:
@@ -23,9 +21,9 @@ def problem(error: OSError, path: Path) -> DiskProblem:
     if error.errno == errno.EFBIG:
         message = "larger than a file may be here (ulimit -f, or the file system)"
         return DiskProblem(message, where=str(path), hint="raise the limit, then repeat the command")
-    if error.errno in FULL:
+    if error.errno in DiskProblem.FULL:
         return DiskProblem("the disk is full", where=str(path), hint="free some space, then repeat the command")
-    if error.errno in FORBIDDEN:
+    if error.errno in DiskProblem.FORBIDDEN:
         return DiskProblem("no permission to write", where=str(path), hint="check the owner and mode of its folder")
     return DiskProblem(f"cannot be written ({error.strerror or error})", where=str(path))
 

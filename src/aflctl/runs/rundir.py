@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from aflctl.errors import AflctlError, DiskProblem, RunDirError, UnknownName, suggest
 from aflctl.runs import lock
-from aflctl.runs.atomic import BROKEN, FORBIDDEN, disk, problem, write_json, write_text
+from aflctl.runs.atomic import BROKEN, disk, problem, write_json, write_text
 from aflctl.runs.provenance import now, redact
 
 FORMAT = 1
@@ -204,7 +204,7 @@ def _writable(root: Path) -> None:
             raise RunDirError("runs cannot be kept here: not a folder", where=str(root), hint=hint) from error
         if error.errno in BROKEN:
             raise problem(error, root) from error
-        if error.errno in FORBIDDEN:
+        if error.errno in DiskProblem.FORBIDDEN:
             message = "runs cannot be kept here: no permission to write"
             raise DiskProblem(message, where=str(root), hint=hint) from error
         why = (error.strerror or str(error)).lower()

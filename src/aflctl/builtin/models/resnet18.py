@@ -38,21 +38,27 @@ class Resnet18(Model):
 
     def build(self, spec: DataSpec, fusion: Fusion | None = None) -> nn.Module:
         """torchvision's names: conv1, bn1, layer1 ... layer4, fc."""
-        from torch import nn
-
-        from aflctl.data import torchvision
-
-        def norm(channels: int) -> nn.Module:
-            return normalise(self.norm, channels, self.groups)
-
         depth, height, width = pixels(spec, "resnet18", 8)
-        module: Any = torchvision("models").resnet18(weights=None, num_classes=spec.classes, norm_layer=norm)
-        if self.stem == "cifar" or (self.stem == "auto" and max(height, width) <= 64):
-            module.conv1 = nn.Conv2d(depth, 64, 3, padding=1, bias=False)
-            module.maxpool = nn.Identity()
-        elif depth != 3:
-            module.conv1 = nn.Conv2d(depth, 64, 7, stride=2, padding=3, bias=False)
-        for part in module.modules():
-            if isinstance(part, nn.ReLU):
-                part.inplace = False
-        return module  # type: ignore[no-any-return]
+        small = self.stem == "cifar" or (self.stem == "auto" and max(height, width) <= 64)
+        return network(depth, spec.classes, self.norm, self.groups, small=small)  # type: ignore[no-any-return]
+
+
+def network(depth: int, classes: int, norm: Norm, groups: int, *, small: bool = False) -> Any:
+    """torchvision's network for images of `depth` channels; `small` = the stem for small images."""
+    from torch import nn
+
+    from aflctl.data import torchvision
+
+    def layer(channels: int) -> nn.Module:
+        return normalise(norm, channels, groups)
+
+    module: Any = torchvision("models").resnet18(weights=None, num_classes=classes, norm_layer=layer)
+    if small:
+        module.conv1 = nn.Conv2d(depth, 64, 3, padding=1, bias=False)
+        module.maxpool = nn.Identity()
+    elif depth != 3:
+        module.conv1 = nn.Conv2d(depth, 64, 7, stride=2, padding=3, bias=False)
+    for part in module.modules():
+        if isinstance(part, nn.ReLU):
+            part.inplace = False
+    return module

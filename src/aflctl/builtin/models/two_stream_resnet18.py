@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from aflctl.api import Model
-from aflctl.builtin.models.norms import SAID, Norm, normalise
+from aflctl.builtin.models.norms import SAID, Norm
+from aflctl.builtin.models.resnet18 import network
 from aflctl.errors import UserError
 
 if TYPE_CHECKING:
@@ -84,21 +85,11 @@ class TwoStreamResnet18(Model):
         return Streams()
 
     def _encoder(self, depth: int) -> nn.Module:
-        """torchvision's ResNet-18 without its last layer, for images of `depth` channels."""
+        """ResNet-18 without its last layer, for images of `depth` channels."""
         from torch import nn
 
-        from aflctl.data import torchvision
-
-        def norm(channels: int) -> nn.Module:
-            return normalise(self.norm, channels, self.groups)
-
-        module: Any = torchvision("models").resnet18(weights=None, norm_layer=norm)
+        module = network(depth, 1, self.norm, self.groups)
         module.fc = nn.Identity()
-        if depth != 3:
-            module.conv1 = nn.Conv2d(depth, 64, 7, stride=2, padding=3, bias=False)
-        for part in module.modules():
-            if isinstance(part, nn.ReLU):
-                part.inplace = False
         return module  # type: ignore[no-any-return]
 
 

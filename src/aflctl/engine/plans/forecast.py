@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aflctl.engine.course.record import Recorder
+from aflctl.report.statistics import staleness_table
 from aflctl.runs.atomic import disk, write_json
 from aflctl.runs.records import CAUSES, CLIENTS, STALENESS, ClientRow, StalenessRow, write_rows
 
@@ -162,13 +163,7 @@ def staleness_rows(books: Books) -> list[StalenessRow]:
         rest = counts[group, "all"].total() - found.total()
         if cause != "all" and rest:
             found[0] += rest
-    groups = sorted({group for group, _ in counts}, key=lambda group: (group != "all", group))
-    return [
-        StalenessRow(group, cause, value, count)
-        for group in groups
-        for cause in ("all", *CAUSES)
-        for value, count in sorted(counts[group, cause].items())
-    ]
+    return staleness_table(counts)
 
 
 def store(path: Path, document: Mapping[str, Any], scene: Scene, rehearsal: Rehearsal, recorder: Rows | None) -> None:

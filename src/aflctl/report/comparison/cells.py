@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from aflctl.report.comparison.columns import ONE_SEED, Column, Measured
-from aflctl.report.wording import DASH, short
+from aflctl.report.wording import DASH, plural, short
 
 if TYPE_CHECKING:
     from aflctl.report.comparison import Comparison
@@ -132,6 +132,9 @@ def footnotes(comparison: Comparison) -> list[str]:
                          "then counts as that")  # fmt: skip
     if any(m.limit is not None for m in found):
         notes.append("(k/n): k of n runs came to the target at all; > x: none did within a budget of x")
+    if groups and groups[0].unsaid:
+        notes.append(f"the names leave out {plural(len(groups[0].unsaid), 'value')} that also differ; "
+                     "--columns '=*' shows them")  # fmt: skip
     return notes
 
 

@@ -9,15 +9,23 @@ from typing import Any
 
 from aflctl.errors import UserError, suggest
 from aflctl.report.comparison.reading import Facts
+from aflctl.report.wording import called
+
+MOST_SAID = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Runs of one configuration, by seed. `differs`: dotted key -> value, where groups are unlike."""
+    """Runs of one configuration, by seed.
+
+    differs   dotted key -> value, where groups are unlike
+    unsaid    those of these keys that no label of the comparison names
+    """
 
     label: str
     differs: Mapping[str, Any]
     members: tuple[Facts, ...]
+    unsaid: tuple[str, ...] = ()
 
     @property
     def seeds(self) -> tuple[str, ...]:
@@ -40,10 +48,12 @@ def group(facts: Iterable[Facts]) -> list[Group]:
     found: dict[str, list[Facts]] = {}
     for fact in facts:
         found.setdefault(fact.key, []).append(fact)
-    told = differences([members[0].flat for members in found.values()])
+    configs = [members[0].flat for members in found.values()]
+    differing = differences(configs)
+    labels, unsaid = labels_of(differing, configs)
     return [
-        Group(label, differs, tuple(sorted(members, key=lambda f: (f.seed, f.pair, f.name))))
-        for members, (label, differs) in zip(found.values(), told)
+        Group(text, differs, tuple(sorted(members, key=lambda f: (f.seed, f.pair, f.name))), unsaid)
+        for members, text, differs in zip(found.values(), labels, differing)
     ]
 
 
@@ -66,8 +76,8 @@ def _same(value: Any) -> str:
     return json.dumps(value, sort_keys=True, default=str)
 
 
-def differences(configs: Sequence[Mapping[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
-    """(label, {key: value}) of each flat configuration: what tells it from the others.
+def differences(configs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """{key: value} of each flat configuration: what tells it from the others.
 
     A plug-in's parameter counts only among configurations that use the same plug-in there.
     """
@@ -82,25 +92,59 @@ def differences(configs: Sequence[Mapping[str, Any]]) -> list[tuple[str, dict[st
             if len({_same(configs[i].get(key)) for i in members}) > 1:
                 for i in members:
                     differing[i][key] = configs[i].get(key)
-    labels = [_label(found, config) for found, config in zip(differing, configs)]
-    return [
-        (label if labels.count(label) == 1 else f"{label} ({labels[: i + 1].count(label)})", found)
-        for i, (label, found) in enumerate(zip(labels, differing))
-    ]
+    return differing
+
+
+def labels_of(
+    differing: Sequence[Mapping[str, Any]], configs: Sequence[Mapping[str, Any]]
+) -> tuple[list[str], tuple[str, ...]]:
+    """(a label of each configuration, keys that differ and that no label names).
+
+    All that differs is named, unless that were more than MOST_SAID values somewhere: then only as much as tells each
+    configuration from the others, the algorithm first.
+    """
+    said = [list(found) for found in differing]
+    if max(map(len, said), default=0) > MOST_SAID:
+        said = _telling(differing)
+    labels = [_label({key: found[key] for key in keys}, c) for found, keys, c in zip(differing, said, configs)]
+    unsaid = dict.fromkeys(key for found in differing for key in found)
+    for key in (key for keys in said for key in keys):
+        unsaid.pop(key, None)
+    twice = [text if labels.count(text) == 1 else f"{text} ({labels[: i + 1].count(text)})"
+             for i, text in enumerate(labels)]  # fmt: skip
+    return twice, tuple(unsaid)
+
+
+def _telling(differing: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """For each configuration a few of its keys; each next key is the one that tells most of them apart."""
+    keys = list(dict.fromkeys(key for found in differing for key in found))
+    values = [{key: _same(value) for key, value in found.items()} for found in differing]
+    said: list[list[str]] = [[] for _ in differing]
+    alike: list[tuple[str | None, ...]] = [() for _ in differing]
+    while keys and len(set(alike)) < len(alike):
+        unclear = [i for i, known in enumerate(alike) if alike.count(known) > 1]
+        split = {key: len({(alike[i], values[i].get(key)) for i in unclear}) for key in keys}
+        best = "algorithm.name" if "algorithm.name" in keys else max(keys, key=lambda key: split[key])
+        keys.remove(best)
+        for i in unclear:
+            if best in values[i]:
+                said[i].append(best)
+        alike = [(*known, values[i].get(best)) for i, known in enumerate(alike)]
+    return said
 
 
 def value_text(value: Any) -> str:
-    """A value of a configuration in a few characters; plug-ins by their names."""
+    """A value of a configuration in a few characters; plug-ins by their names, those in files by their classes."""
     if value is None or value == []:
         return "none"
     if isinstance(value, list) and all(isinstance(v, Mapping) and "name" in v for v in value):
-        return "+".join(str(v["name"]) for v in value)
-    return value if isinstance(value, str) else json.dumps(value, default=str)
+        return "+".join(called(v["name"]) for v in value)
+    return called(value) if isinstance(value, str) else json.dumps(value, default=str)
 
 
 def _label(found: Mapping[str, Any], config: Mapping[str, Any]) -> str:
     if not found:
-        return str(config.get("algorithm.name", "all"))
+        return called(config.get("algorithm.name", "all"))
     ends = [key.rpartition(".")[2] for key in found]
     parts = []
     for key, value in found.items():
@@ -108,7 +152,7 @@ def _label(found: Mapping[str, Any], config: Mapping[str, Any]) -> str:
         text = value_text(value)
         parts.append(text if end == "name" else f"{end if ends.count(end) == 1 else key}={text}")
     if "algorithm.name" not in found and "algorithm.name" in config:
-        parts.insert(0, str(config["algorithm.name"]))
+        parts.insert(0, called(config["algorithm.name"]))
     return ", ".join(parts)
 
 
