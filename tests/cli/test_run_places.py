@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from aflctl.cli.app import execute
+from aflctl.config.load import presets
 
 
 def refused(folder: Path, capsys: pytest.CaptureFixture[str], expected: int = 2) -> str:
@@ -69,3 +70,28 @@ def test_a_run_goes_on_where_nobody_can_be_told(monkeypatch: pytest.MonkeyPatch)
         with pytest.raises(OSError, match="No space left"):
             console.out("an answer that is lost is told")
         console._silence(full)
+
+
+LOCAL = """\
+from aflctl.builtin.algorithms.fedbuff import FedBuff
+
+
+class FedMine(FedBuff):
+    pass
+"""
+
+
+def test_what_comes_next_is_of_the_same_configuration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(LOCAL)
+    (tmp_path / "my run.yaml").write_text((presets()["smoke"]).read_text())
+    few = ["--set", "stop.updates=4"]
+    assert execute(["run", "my run.yaml", "--runs-dir", "kept", *few, "--set", "algorithm=./mine.py:FedMine"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("FedMine on digits")  # by its class, not by the place of its copy
+    told = out.splitlines()[-1]
+    assert told == (
+        "next: aflctl show latest --why; aflctl run 'my run.yaml' --set algorithm=fedasync; aflctl compare kept"
+    )
