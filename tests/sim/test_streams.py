@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import subprocess
 import sys
 from math import sqrt
@@ -42,6 +43,19 @@ def test_draws_never_change() -> None:
     drawn = [dice.random(), dice.below(6), dice.normal(), dice.bits()]
     assert drawn == [0.6755323663255923, 1, -0.6197986571728408, 0x2D1C4E38FD858464]
     assert streams.generator(key(0, "x")).integers(0, 1000, 5).tolist() == [331, 772, 49, 525, 325]
+
+
+def test_a_generator_is_philox_with_its_key_and_its_children_come_from_the_key_too() -> None:
+    for k in (0, 5, 2**63 + 7, 2**64 - 1):
+        ours, plain = streams.generator(k), np.random.Generator(np.random.Philox(key=k))
+        assert ours.permutation(50).tolist() == plain.permutation(50).tolist()
+        copied = pickle.loads(pickle.dumps(ours))
+        assert copied.random(3).tolist() == ours.random(3).tolist() == plain.random(3).tolist()
+    # Philox(key=k).spawn draws from the system's entropy: two runs of one seed would differ
+    first, again = streams.generator(5), streams.generator(5)
+    drawn = [child.random() for child in (*first.spawn(2), *first.spawn(1))]
+    assert drawn == [child.random() for child in again.spawn(3)]
+    assert len(set(drawn)) == 3
 
 
 def test_parts_are_told_apart() -> None:

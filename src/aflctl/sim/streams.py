@@ -11,6 +11,8 @@ normal numbers add IEEE arithmetic and `math.log`. Scalars need no numpy; arrays
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from hashlib import blake2b
 from math import log, sqrt
 from typing import TYPE_CHECKING, Any
@@ -227,8 +229,35 @@ def normals(k: int, n: int) -> NDArray[np.float64]:
     return normal_of(sequence(k, n))
 
 
+class _Seed:
+    """Hands numpy a key as it is: the stream of `Philox(key=k)`, whose `spawn` would ask the system for entropy."""
+
+    def __init__(self, k: int) -> None:
+        self.k, self.spawned = k, 0
+
+    def generate_state(self, n_words: int, dtype: Any = None) -> NDArray[np.uint64]:
+        """The two words of Philox's key."""
+        import numpy as np
+
+        return np.array([self.k, 0], dtype=np.uint64)
+
+    def spawn(self, n_children: int) -> list[_Seed]:
+        """Seeds of the next children, for `Generator.spawn`."""
+        first, self.spawned = self.spawned, self.spawned + n_children
+        return [_Seed(fold(fold(self.k, word("spawn")), i)) for i in range(first, self.spawned)]
+
+
+@cache
+def _seeding() -> Callable[[int], Any]:
+    """`_Seed`, which numpy knows by now."""
+    from numpy.random.bit_generator import ISpawnableSeedSequence
+
+    ISpawnableSeedSequence.register(_Seed)
+    return _Seed
+
+
 def generator(k: int) -> np.random.Generator:
     """A numpy generator (Philox) of its own for one key; for whoever needs numpy's distributions."""
     import numpy as np
 
-    return np.random.Generator(np.random.Philox(key=k))
+    return np.random.Generator(np.random.Philox(_seeding()(k)))

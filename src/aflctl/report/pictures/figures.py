@@ -92,8 +92,8 @@ def staleness(groups: Sequence[Group]) -> Figure:
     for cause in CAUSES:
         widths = [parts.get(cause, 0.0) for _, _, parts in rows]
         if any(widths):
-            axes.barh(places, widths, 0.8, floor, color=CAUSE_COLOURS[cause], edgecolor="white", linewidth=0.4,
-                      label=cause, hatch=_HATCHES[cause])  # fmt: skip
+            drawing.bars(axes, places, widths, 0.8, floor, across=True, facecolor=CAUSE_COLOURS[cause],
+                         edgecolor="white", linewidth=0.4, label=cause, hatch=_HATCHES[cause])  # fmt: skip
         floor = [a + b for a, b in zip(floor, widths)]
     for place, total in zip(places, totals):
         axes.text(total, place, f" {total:.1f}", va="center", fontsize=7.5, color=INK)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aflctl.report.histogram import binned, bins, doubling, names
 from aflctl.report.pictures import drawing
@@ -60,6 +60,10 @@ def _classes(names: Sequence[str]) -> dict[str, str]:
     return {name: COLOURS[i] if i < len(COLOURS) else "#999999" for i, name in enumerate(names)}
 
 
+def _look(colour: str, label: str, line: float = 0.5, edge: str = "white") -> dict[str, Any]:
+    return {"facecolor": colour, "edgecolor": edge, "linewidth": line, "label": label}
+
+
 def staleness(run: Run, path: Path) -> None:
     """How stale used updates were, by device class, and which cause made how much, from staleness.csv."""
     counts = counts_of(run.columns("staleness"))
@@ -89,20 +93,21 @@ def _by_device(axes: Axes, counts: Mapping[tuple[str, str], Mapping[int, int]], 
         width = 0.84 / len(devices)
         for k, (device, mine) in enumerate(heights.items()):
             at = [i - 0.42 + (k + 0.5) * width for i in places]
-            axes.bar(at, mine, width, color=colours[device], edgecolor="white", linewidth=0.4, label=device)
+            drawing.bars(axes, at, mine, width, **_look(colours[device], device, 0.4))
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-        axes.set_ylim(bottom=0.7)
+        axes.set_ylim(0.7, 1.5 * max(map(max, heights.values())))
         axes.set_ylabel("updates (log scale)", fontsize=9, color=INK)
     else:
         floor = [0] * len(ranges)
         for device, mine in heights.items():
-            axes.bar(places, mine, 0.9, floor, color=colours[device], edgecolor="white", linewidth=0.5, label=device)
+            drawing.bars(axes, places, mine, 0.9, floor, **_look(colours[device], device))
             floor = [a + b for a, b in zip(floor, mine)]
         axes.set_ylim(0, max(floor) * 1.08)
         axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
     told = names(ranges)
     step = 1 if max(map(len, told)) * len(told) <= 45 else -(-max(map(len, told)) * len(told) // 45)
+    axes.set_xlim(-0.7, len(ranges) - 0.3)
     axes.set_xticks(list(places)[::step], told[::step])
     drawing.legend(axes, loc="upper right")
 
@@ -114,9 +119,7 @@ def _by_cause(axes: Axes, counts: Mapping[tuple[str, str], Mapping[int, int]], d
     for cause in CAUSES:
         means = [sum(v * n for v, n in counts[g, cause].items()) / size for g, size in zip(groups, sizes)]
         if any(means):
-            axes.barh(
-                places, means, 0.62, starts, color=CAUSE_COLOURS[cause], edgecolor="white", linewidth=0.5, label=cause
-            )
+            drawing.bars(axes, places, means, 0.62, starts, across=True, **_look(CAUSE_COLOURS[cause], cause))
         starts = [a + b for a, b in zip(starts, means)]
     for place, total in zip(places, starts):
         axes.text(total, place, f" {total:.1f}", va="center", fontsize=8, color=INK)
@@ -157,12 +160,13 @@ def _per_client(axes: Axes, used: Sequence[int], devices: Sequence[str]) -> None
 
     for device, colour in _classes(sorted(set(devices))).items():
         mine = [i for i, name in enumerate(devices) if name == device]
+        at, heights = [i + 1 for i in mine], [used[i] for i in mine]
         if len(used) <= 400:
-            axes.bar([i + 1 for i in mine], [used[i] for i in mine], 0.85, color=colour, label=device)
+            drawing.bars(axes, at, heights, 0.85, facecolor=colour, label=device)
         else:
-            axes.plot([i + 1 for i in mine], [used[i] for i in mine], ".", color=colour, markersize=2.5, label=device)
+            axes.plot(at, heights, ".", color=colour, markersize=2.5, label=device)
     axes.set_xlim(0.4, len(used) + 0.6)
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.05 * max(*used, 1))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
     drawing.legend(axes, loc="upper right", markerscale=3 if len(used) > 400 else 1)
@@ -175,21 +179,17 @@ def _per_class(axes: Axes, classes: Mapping[str, Mapping[str, int]]) -> None:
         ("tasks sent", "dispatched", "#56B4E9", -0.01),
         ("updates used", "used", COLOURS[0], -0.21),
     ]
+    longest = 1.0
     for text, key, colour, shift in rows:
         whole = max(1, sum(row[key] for row in classes.values()))
         shares = [100 * classes[name][key] / whole for name in order]
-        edge = "#888888" if colour == PALE else colour
-        axes.barh(
-            [i + shift for i in range(len(order))],
-            shares,
-            0.19,
-            color=colour,
-            edgecolor=edge,
-            linewidth=0.5,
-            label=text,
+        longest = max(longest, *shares)
+        at = [i + shift for i in range(len(order))]
+        drawing.bars(
+            axes, at, shares, 0.19, across=True, **_look(colour, text, edge="#888888" if colour == PALE else colour)
         )
     axes.set_yticks(range(len(order)), order)
-    axes.set_xlim(left=0)
+    axes.set_xlim(0, 1.05 * longest)
     axes.set_ylim(-0.5, len(order) + 0.1)
     axes.grid(False)
     axes.grid(axis="x", color=PALE, linewidth=0.6)
