@@ -95,3 +95,13 @@ def test_what_comes_next_is_of_the_same_configuration(
     assert told == (
         "next: aflctl show latest --why; aflctl run 'my run.yaml' --set algorithm=fedasync; aflctl compare kept"
     )
+
+
+def test_a_configuration_that_only_the_model_refuses_leaves_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert execute(["run", "smoke", "--set", "model=textcnn", "--runs-dir", str(tmp_path)]) == 2
+    told = capsys.readouterr().err
+    assert "textcnn cannot read image input" in told
+    assert "running in" not in told
+    assert list(tmp_path.iterdir()) == []

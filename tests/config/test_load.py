@@ -14,6 +14,7 @@ from aflctl import errors
 from aflctl.config.load import Loaded, load, presets, to_yaml
 from aflctl.config.matrix import expand
 from aflctl.config.schema import Config
+from aflctl.config.sets import value_of
 from aflctl.errors import ConfigError, PluginBroken, Problem, UnknownName
 
 MINE = "from aflctl.api import Algorithm\nclass FedMine(Algorithm):\n    k: int = 3\n"
@@ -337,7 +338,8 @@ def test_one_mistake(write, text: str, path: str, message: str) -> None:
         ("seed", "", "is not key=value"),
         ("=3", "", "is not key=value"),
         ("local..lr=3", "", "is not key=value"),
-        ('algorithm={"name": fedavg}', "algorithm", "is not readable as JSON"),
+        ('algorithm={"name": fedavg', "algorithm", "not readable as YAML: while parsing a flow mapping"),
+        ("algorithm={name: !python/object fedavg}", "algorithm", "is not allowed"),
         ("seed.x=3", "seed.x", "seed is 1, which has no keys inside"),
         ("personalization.3.x=1", "personalization.3.x", "is a list of 0"),
         ("loca.lr=3", "loca", "unknown key"),
@@ -348,6 +350,37 @@ def test_a_mistake_in_set_names_the_option(write, text: str, path: str, message:
     problem = wrong(write("seed: 1\npersonalization: []\n"), text)[path]
     assert message in problem.message
     assert problem.where == f"--set {text}"
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("{name: fedbuff, buffer: 5}", {"name": "fedbuff", "buffer": 5}),
+        ('{"name": "fedbuff"}', {"name": "fedbuff"}),
+        ("[.1, 1e-3, no, on]", [0.1, 0.001, "no", "on"]),
+        ("[]", []),
+        (".05", 0.05),
+        ("1e-3", 0.001),
+        ("+3", 3),
+        ("True", True),
+        ("~", None),
+        ("null", None),
+        ('"7"', "7"),
+        # text keeps every character
+        ("no", "no"),
+        ("", ""),
+        ("a: b", "a: b"),
+        ("a #b", "a #b"),
+        ("'x'", "'x'"),
+        ("*star", "*star"),
+        ("1:30", "1:30"),
+        ("#", "#"),
+        ("-", "-"),
+    ],
+)
+def test_a_value_typed_in_set_is_read_as_in_a_file(text: str, value: object) -> None:
+    got = value_of(text)
+    assert (got, type(got)) == (value, type(value))
 
 
 def test_what_is_no_configuration(write, tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def test_running_statistics_are_those_of_the_moment(monkeypatch: Any, more: Any)
 def test_training_goes_on_while_a_score_is_made(monkeypatch: Any) -> None:
     # the second evaluation is held until a client has been heard after it: were it waited for, nothing would move
     begun, heard, score = threading.Event(), threading.Event(), examiner.evaluate
-    count = [0]
+    count, received = [0], [0]
 
     def held(*given: Any) -> Any:
         count[0] += 1
@@ -67,7 +67,9 @@ def test_training_goes_on_while_a_score_is_made(monkeypatch: Any) -> None:
 
     class Heard(FedAsync):
         def receive(self, state: Any, update: Update, fleet: Fleet) -> Step[Any]:
-            if begun.is_set():
+            received[0] += 1
+            if received[0] == 2:  # after the second evaluation was asked for, whenever its thread gets to it
+                assert begun.wait(20)
                 heard.set()
             return super().receive(state, update, fleet)
 

@@ -8,11 +8,12 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from aflctl.errors import DiskProblem, Diverged, RunDirError, UnknownName
+from aflctl.errors import ConfigError, DiskProblem, Diverged, HookFailed, Problem, RunDirError, UnknownName, UserError
 from aflctl.runs import atomic, lock, rundir
 from aflctl.runs.rundir import RunDir, find, status
 
@@ -40,6 +41,37 @@ def test_a_new_run_gets_the_name_that_the_design_says(tmp_path: Path) -> None:
         assert not run.interrupted
         assert status(run.path) == "running"
     assert status(run.path) == "interrupted"
+
+
+def end_with(root: Path, error: Exception, notes: str = "") -> Path:
+    """A directory in which `error` came up before anything was executed."""
+    with suppress(type(error)), RunDir.open(root, "quick-s0", OTHER) as run:
+        run.write_text("config.yaml", "seed: 0")
+        run.log("begun")
+        (run.path / "profiles").mkdir(exist_ok=True)
+        if notes:
+            (run.path / "notes.txt").write_text(notes)
+        raise error
+    return run.path
+
+
+def test_a_refused_configuration_leaves_no_directory_and_latest_as_it_was(tmp_path: Path) -> None:
+    error = ConfigError([Problem("model", "cannot read images", None)])
+    assert not end_with(tmp_path, error).exists()
+    assert list(tmp_path.iterdir()) == []
+    done = begin(tmp_path)
+    finish(done)
+    assert not end_with(tmp_path, error).exists()
+    assert (tmp_path / "latest").resolve() == done.path.resolve()
+
+
+def test_a_directory_with_anything_of_worth_stays(tmp_path: Path) -> None:
+    assert status(end_with(tmp_path / "a", HookFailed("raised"))) == "failed"  # work that failed is a run
+    assert status(end_with(tmp_path / "a", UserError("no"))) == "failed"  # it was there before
+    assert (end_with(tmp_path / "b", UserError("no"), notes="mine") / "notes.txt").read_text() == "mine"
+    with suppress(UserError), begin(tmp_path / "c") as run:  # from provenance.json on something was executed
+        raise UserError("no")
+    assert status(run.path) == "failed"
 
 
 def test_the_same_identity_is_the_same_directory(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ from aflctl import errors, plugins
 from aflctl.config import check
 from aflctl.config.load import MATRIX, SEVERAL, Check, Loaded, load_source
 from aflctl.config.places import REFS, Keys, look
-from aflctl.config.sets import put
+from aflctl.config.sets import put, value_of
 from aflctl.config.source import Origin, Source, mark, read
 
 LIMIT = 10_000
@@ -307,12 +307,12 @@ def _set_axis(given: Source, text: str) -> None:
     key, origin = left.removeprefix(f"{MATRIX}."), Origin("set", f"--set {text}")
     table = given.data.setdefault(MATRIX, {})
     try:
-        value = json.loads(right)
+        value = value_of(right)
     except ValueError:
         value = None
-    if not equals or not key or not isinstance(table, dict) or value is None:
-        hint = """write --set 'matrix.algorithm=["fedbuff", "fedasync"]', say"""
-        given.problems.append(errors.Problem(left, "is not a key and a list in JSON", origin.where, hint))
+    if not equals or not key or not isinstance(table, dict) or not isinstance(value, list | dict):
+        hint = "write --set 'matrix.algorithm=[fedbuff, fedasync]', say"
+        given.problems.append(errors.Problem(left, "is not a key and a list", origin.where, hint))
         return
     table[key] = value
     mark(given.origins, (MATRIX, key), value, origin)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from aflctl import errors
+from aflctl.config import yaml_text
 from aflctl.config.places import ALTERNATIVES, BESIDE, LISTS, NAMED, Keys, look, star
 from aflctl.config.source import Origin, Source, mark
 
@@ -27,14 +28,31 @@ def apply_set(source: Source, text: str) -> None:
         )
         return
     try:
-        value = json.loads(right)
+        value = value_of(right)
     except ValueError as error:
-        if right[:1] in ("{", "["):
-            hint = 'keys and text stand in double quotes: {"name": "fedbuff"}'
-            source.problems.append(errors.Problem(left, f"is not readable as JSON: {error}", origin.where, hint=hint))
-            return
-        value = right
+        hint = "write it as in a configuration file: {name: fedbuff, buffer: 5}, or [0.1, 0.3]"
+        source.problems.append(errors.Problem(left, str(error), origin.where, hint=hint))
+        return
     put(source, keys, value, origin)
+
+
+def value_of(text: str) -> Any:
+    """What a value typed on the command line means: a number, a truth value, null, a list, a mapping, else text.
+
+    As in a configuration file, JSON included, but for text: that needs no quotes and keeps every character. Raises
+    ValueError for a list or a mapping that cannot be read.
+    """
+    try:
+        return json.loads(text)
+    except ValueError:
+        pass
+    document = yaml_text.parse(text)
+    if text[:1] in ("{", "["):
+        if document.mistakes:
+            raise ValueError(document.mistakes[0].message)
+        return document.data
+    plain = document.data is None or isinstance(document.data, bool | int | float)
+    return document.data if plain and text and "#" not in text and not document.mistakes else text
 
 
 def put(source: Source, keys: Keys, value: Any, origin: Origin, *, typed: bool = True) -> None:

@@ -138,10 +138,13 @@ def _run(
         rundir.write_text("config.yaml", to_yaml(plan.config))
         luggage.unpack(rundir.path)
         rundir.log(f"{provenance.now()}  begun by aflctl {__version__}" + (f"; {note}" if note else ""))
-        if begun is not None:
-            begun(shown, note)
         loaded_s = time.perf_counter() - started
-        _execute(loaded, plan, data, rundir, prints, identity, progress, loaded_s, saved, trackers)
+
+        def built() -> None:
+            if begun is not None:
+                begun(shown, note)
+
+        _execute(loaded, plan, data, rundir, prints, identity, built, progress, loaded_s, saved, trackers)
         return RunResult(shown, read_json(rundir.file("summary.json")) or {}, True, note)
 
 
@@ -162,6 +165,7 @@ def _execute(
     rundir: RunDir,
     prints: Mapping[str, str],
     identity: str,
+    built: Callable[[], None],
     progress: Callable[[Progress], None] | None,
     loaded_s: float,
     saved: dict[str, Any] | None,
@@ -189,7 +193,7 @@ def _execute(
             ),
         )  # fmt: skip
         rundir.log(f"executor {x.executor['name']}: {x.executor['why']}")
-
+        built()
         logged = 0
 
         def told(step: Progress) -> None:

@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
-from aflctl.errors import AflctlError, DiskProblem, RunDirError, UnknownName, suggest
+from aflctl.errors import AflctlError, DiskProblem, RunDirError, UnknownName, UserError, suggest
 from aflctl.runs import lock
 from aflctl.runs.atomic import BROKEN, disk, problem, write_json, write_text
 from aflctl.runs.provenance import now, redact
@@ -45,12 +45,14 @@ class RunDir:
     history      the earlier attempts, as told by the provenance that they left
     """
 
-    def __init__(self, path: Path, identity: str, before: Status | None, held: lock.Holder | None) -> None:
+    def __init__(
+        self, path: Path, identity: str, before: Status | None, held: lock.Holder | None, latest: Path | None = None
+    ) -> None:
         self.path, self.identity, self.before = path, identity, before
         self.finished = before == "done"
         self.interrupted = before is not None and not self.finished
         self.history = _history(path, before)
-        self._held = held
+        self._held, self._latest = held, latest
 
     @property
     def name(self) -> str:
@@ -80,8 +82,9 @@ class RunDir:
                     continue
                 keep = before != "done"
                 _sweep(path)
+                latest = latest_of(root)
                 point_latest(path)
-                return cls(path, identity, before, held if keep else None)
+                return cls(path, identity, before, held if keep else None, latest)
             finally:
                 if not keep:
                     lock.release(path, held)
@@ -132,10 +135,31 @@ class RunDir:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if error is not None and self._held is not None:
+        if error is None or self._held is None:
+            self.close()
+        elif isinstance(error, UserError) and self.before is None and not self.file("provenance.json").exists():
+            self._withdraw()
+        else:
             with suppress(AflctlError):
                 self.fail(error)
+            self.close()
+
+    def _withdraw(self) -> None:
+        """A new directory of a configuration that was refused before anything ran goes; so does `latest` pointing here.
+
+        What a mistake in a configuration would leave behind is no run, and no later one would ever take its place.
+        """
+        with suppress(AflctlError, OSError):
+            self.clear()
+            self.file("events.log").unlink(missing_ok=True)
         self.close()
+        with suppress(OSError):  # whoever has put something there keeps it
+            self.path.rmdir()
+            if latest_of(self.path.parent) == self.path:
+                if self._latest is not None and self._latest.is_dir():
+                    point_latest(self._latest)
+                else:
+                    (self.path.parent / LATEST).unlink()
 
 
 def exit_record(error: BaseException) -> dict[str, Any]:
@@ -275,6 +299,14 @@ def point_latest(path: Path) -> None:
         temporary.unlink(missing_ok=True)
         temporary.symlink_to(path.name, target_is_directory=True)
         os.replace(temporary, link)
+
+
+def latest_of(root: Path) -> Path | None:
+    """What `runs/latest` points at, whether it is there or not."""
+    try:
+        return root / os.readlink(root / LATEST)
+    except OSError:
+        return None
 
 
 def is_run(path: Path) -> bool:
