@@ -21,6 +21,7 @@ OWN: dict[str, list[str]] = {
     "asgd": ["stop.updates=3000"],
     "bounded-staleness-sgd": ["stop.updates=3000"],
     "central": ["stop.updates=8", "evaluate.every.updates=1"],
+    "fedcompass": ["clients.count=20", "clients.concurrency=20", "algorithm.min_steps=2", "algorithm.max_steps=10"],
     "malenia": [
         "clients.concurrency=60",
         'fleet={"devices":{"jetson-tx2":1},"networks":{"wifi":1}}',

@@ -164,8 +164,9 @@ class Out:
 class Lab:
     """An event loop in miniature: client c holds one sample `targets[c]` (weighing samples[c]); each epoch is one step.
 
-    seconds(client, nth) is a whole task's time, `lose(client, nth)` whether it is lost at its end. `log` has
-    (client, staleness, weight, used) per arrival, `models` the global model at each version, `sent` every assignment.
+    seconds(client, nth) is a whole task's time; `pace`, where given, each client's seconds per step instead.
+    `lose(client, nth)`: whether a task is lost at its end. `log` has (client, staleness, weight, used) per arrival,
+    `models` the global model at each version, `sent` every assignment.
     """
 
     algorithm: Algorithm[Any]
@@ -178,6 +179,7 @@ class Lab:
     curvature: Sequence[float] = ()
     local: Local = field(default_factory=lambda: Local(lr=0.5))
     streams: type[Streams] = Streams
+    pace: Sequence[float] = ()
 
     def __post_init__(self) -> None:
         n = len(self.targets)
@@ -278,7 +280,8 @@ class Lab:
                 for k in order.tracks
             }
             epochs = order.steps or order.epochs or self.local.epochs
-            self.flying[c] = Out(c, base, self.now, self.now + self.seconds(c, self.nth[c]), order, epochs, epochs)
+            seconds = self.pace[c] * epochs if self.pace else self.seconds(c, self.nth[c])
+            self.flying[c] = Out(c, base, self.now, self.now + seconds, order, epochs, epochs)
             self.nth[c] += 1
             self.sent.append((c, order))
         if chosen:

@@ -15,6 +15,8 @@ from aflctl.builtin.algorithms.ca2fl import Ca2fl
 from aflctl.builtin.algorithms.fadas import Fadas
 from aflctl.builtin.algorithms.fedac import FedAc
 from aflctl.builtin.algorithms.fedbuff import FedBuff
+from aflctl.builtin.algorithms.fedcompass import FedCompass
+from aflctl.builtin.algorithms.fedcompass_groups import LATE
 from aflctl.builtin.algorithms.forootani import Forootani
 from aflctl.builtin.algorithms.pisces import Pisces
 from aflctl.builtin.algorithms.port import Port
@@ -288,3 +290,41 @@ class FedAcEpochs(FedAc):
 class AngleWithModel(FedAc):
     def _orientation(self, w: Tensor, update: Any) -> float:
         return super()._orientation(w, replace(update, sent={**update.sent, "w": torch.zeros_like(w)}))
+
+
+@fault(FedCompass, "a late update takes the place of an earlier one")
+class LateReplaces(FedCompass):
+    def _close(self, state: Any, fleet: Any, alone: Any = ()) -> Any:
+        late = [entry for entry in state.held if entry[0] == LATE]
+        return super()._close(replace(state, held=tuple(e for e in state.held if e not in late[:1])), fleet, alone)
+
+
+@fault(FedCompass, "who waits is sent again")
+class Impatient(FedCompass):
+    def select(self, state: Any, fleet: Any) -> Any:
+        return super().select(replace(state, groups=replace(state.groups, waiting={})), fleet)
+
+
+@fault(FedCompass, "the group waits for ever")
+class NoTimer(FedCompass):
+    def tick(self, state: Any, fleet: Any) -> Any:
+        return Step(state)
+
+
+@fault(FedCompass, "not divided by N")
+class WholeUpdates(FedCompass):
+    def _rate(self, base: int, fleet: Any) -> float:
+        return super()._rate(base, fleet) * fleet.clients
+
+
+@fault(FedCompass, "no staleness after the first arrival")
+class NeverStale(FedCompass):
+    def receive(self, state: Any, update: Any, fleet: Any) -> Any:
+        fresh = replace(update, staleness_by={"": 0}) if update.client in state.groups.speed else update
+        return super().receive(state, fresh, fleet)
+
+
+@fault(FedCompass, "the speed is the last one measured")
+class LastSpeed(FedCompass):
+    def receive(self, state: Any, update: Any, fleet: Any) -> Any:
+        return FedCompass(**{**self.model_dump(), "momentum": 1.0}).receive(state, update, fleet)

@@ -14,6 +14,7 @@ from aflctl.builtin.algorithms.fadas import Fadas
 from aflctl.builtin.algorithms.fedac import FedAc
 from aflctl.builtin.algorithms.fedavg import FedAvg
 from aflctl.builtin.algorithms.fedbuff import FedBuff
+from aflctl.builtin.algorithms.fedcompass import FedCompass
 from aflctl.builtin.algorithms.pisces import Pisces
 from aflctl.builtin.algorithms.port import Port
 
@@ -287,3 +288,101 @@ def step_count_and_angle(cls: type[Any]) -> None:
     state = cls().init(setup(vec(5.0, 1.0)), fleet())
     up = update(0, sent={"w": vec(5.0, 0.0)}, up={"delta": vec(0, 2), "dc": vec(0, 0)}, staleness=1)
     assert abs(cls().receive(state, up, fleet()).weight - 1) < 1e-3
+
+
+HALVING = {"kind": "exponential", "decay": 0.5}  # s(tau) = 2^-tau
+
+
+@golden(FedCompass)
+def groups_of_two_silos(cls: type[Any]) -> None:
+    # N = 2, Q in [2, 10], momentum 1/2, factor 3/2, alpha 0.8: an update counts 0.4 s(tau)
+    alg = cls(min_steps=2, max_steps=10, momentum=0.5, latest_factor=1.5, alpha=0.8, staleness=HALVING)
+    state = alg.init(setup(vec(0.0)), fleet())
+    assert [alg.assign(state, c, fleet()).steps for c in (0, 1)] == [10, 10]
+
+    def arrives(client: int, steps: int, sent_at: float, at: float, version: int, staleness: int, d: float) -> Any:
+        world = fleet(now=at, version=version, flying={1 - client: 0})
+        up = {"delta": vec(d), "w": vec(9.0 + d)}
+        heard = update(
+            client, sent=vec(9.0), up=up, steps=steps, sent_at=sent_at, at=at, staleness=staleness, version=version
+        )
+        return alg.receive(state, heard, world)
+
+    # t = 10: 0's first, alone: x = 0.4 * 1.  v_0 = 1; nobody is awaited: Q = 10, expected 20, latest 25
+    step = arrives(0, 10, 0.0, 10.0, 0, 0, 1.0)
+    state = step.state
+    assert step.advanced
+    assert step.weight == 0.4
+    same(state.w, 0.4)
+    assert alg.assign(state, 0, fleet(now=10.0, version=1)).steps == 10
+    # t = 16: 1's first, one version old: x = 0.4 + 0.4/2 * 1.  v_1 = 1.6; floor((20 - 16)/1.6) = 2: joins
+    step = arrives(1, 10, 0.0, 16.0, 1, 1, 1.0)
+    state = step.state
+    assert step.advanced
+    same(state.w, 0.6)
+    assert alg.assign(state, 1, fleet(now=16.0, version=2)).steps == 2
+    # t = 20: 0 comes, in time, and waits; its place stays taken
+    step = arrives(0, 10, 10.0, 20.0, 2, 1, 2.0)
+    state = step.state
+    assert not step.advanced
+    same(state.w, 0.6)
+    world = fleet(now=20.0, version=2, flying={1: 0}, idle=(0,))
+    assert list(alg.select(state, world)) == []
+    assert alg.alarm(state, world) == 25.0
+    assert not alg.tick(state, world).advanced
+    # t = 25: the group ends without 1: x = 0.6 + 0.4/2 * 2. 0 is free: Q = 10, expected 35, latest 40
+    world = fleet(now=25.0, version=2, flying={1: 0}, idle=(0,))
+    step = alg.tick(state, world)
+    state = step.state
+    assert step.advanced
+    same(state.w, 1.0)
+    assert list(alg.select(state, world)) == [0]
+    assert alg.assign(state, 0, fleet(now=25.0, version=3)).steps == 10
+    # t = 26: 1 is late: held, no version. v_1 = (5 + 1.6)/2 = 3.3; floor((35 - 26)/3.3) = 2: joins
+    step = arrives(1, 2, 16.0, 26.0, 3, 1, 4.0)
+    state = step.state
+    assert not step.advanced
+    same(state.w, 1.0)
+    assert alg.assign(state, 1, fleet(now=26.0, version=3)).steps == 2
+    # t = 35 and 36: complete; with the late one (tau = 1): x = 1 + 0.2 * 4 + 0.4 * 1 - 0.4 * 2
+    step = arrives(0, 10, 25.0, 35.0, 3, 0, 1.0)
+    state = step.state
+    assert not step.advanced
+    step = alg.receive(
+        state, update(1, sent=vec(9.0), up={"w": vec(7.0)}, steps=2, sent_at=26.0, at=36.0, version=3), fleet(version=3)
+    )
+    assert step.advanced
+    same(step.state.w, 1.4)
+    # v_1 = (5 + 3.3)/2 = 4.15, v_0 = 1: the fastest is sent first
+    world = fleet(now=36.0, version=4, idle=(1, 0))
+    assert list(alg.select(step.state, world)) == [0, 1]
+
+
+@golden(FedCompass)
+def steps_of_a_new_group(cls: type[Any]) -> None:
+    # one group: expected 20, latest 25, fastest 1 second a step; t = 18, Q in [2, 10]
+    def steps(v: float) -> tuple[Any, ...]:
+        alg = cls(min_steps=2, max_steps=10)
+        state = alg.init(setup(vec(0.0)), fleet())
+        state.groups.speed[0] = v
+        state.groups.open[0] = (20.0, 25.0, 1.0)
+        got = alg.assign(state, 0, fleet(now=18.0)).steps
+        return got, len(state.groups.open), max(state.groups.open.values())
+
+    assert steps(1.6) == (10, 2, (34.0, 42.0, 1.6))  # joining leaves 1 step; 25 + 10 = 35: floor(17/1.6) = 10
+    assert steps(2.5) == (6, 2, (33.0, 40.5, 2.5))  # floor(17/2.5)
+    assert steps(20.0) == (2, 2, (58.0, 78.0, 20.0))  # floor(17/20) = 0, at least 2
+    assert steps(1.2) == (10, 2, (30.0, 36.0, 1.2))  # floor(17/1.2) = 14 is too many: 10
+    assert steps(0.4) == (5, 1, (20.0, 25.0, 0.4))  # floor(2/0.4): joins, and is its fastest
+
+
+@golden(FedCompass)
+def models_mixed_in(cls: type[Any]) -> None:
+    # N = 2, alpha 1, s(1) = 1/2, both alone: y = 4 (tau 0): x = 0 + 1/2 * 4;  y = 4 (tau 1): x = 3/4 * 2 + 1/4 * 4
+    alg = cls(form="model", alpha=1.0, staleness=HALVING)
+    state, xs = alg.init(setup(vec(0.0)), fleet()), []
+    for c, tau in ((0, 0), (1, 1)):
+        step = alg.receive(state, update(c, sent=vec(0.0), w=vec(4.0), staleness=tau), fleet(version=tau))
+        state = step.state
+        xs.append(float(state.w))
+    assert xs == [2.0, 2.5]

@@ -24,6 +24,7 @@ from aflctl.builtin.algorithms.fedac import FedAc
 from aflctl.builtin.algorithms.fedasync import FedAsync
 from aflctl.builtin.algorithms.fedavg import FedAvg
 from aflctl.builtin.algorithms.fedbuff import FedBuff
+from aflctl.builtin.algorithms.fedcompass import FedCompass
 from aflctl.builtin.algorithms.fedvarp import FedVarp
 from aflctl.builtin.algorithms.forootani import Forootani
 from aflctl.builtin.algorithms.mifa import Mifa
@@ -165,6 +166,38 @@ def test_bounds_hold(speeds: list[float], bound: int) -> None:
     ):
         run = lab(make, speeds).run(40)
         assert all(tau <= most for _, tau, _, used in run.log if used)
+
+
+class Heard(FedCompass):
+    """FedCompass that notes every update."""
+
+    def receive(self, state: Any, update: Any, fleet: Any) -> Any:
+        HEARD.append(update.delta)
+        return super().receive(state, update, fleet)
+
+
+HEARD: list[torch.Tensor] = []
+
+
+@few
+@given(speeds=SPEEDS, lost=LOST)
+def test_fedcompass_plans_arrivals_together_and_loses_none(speeds: list[float], lost: set[tuple[int, int]]) -> None:
+    """Steps within bounds; members of a group end less than a step of theirs before it; x moves by every D / N."""
+    HEARD.clear()
+    compass = Heard(min_steps=3, max_steps=12, alpha=1.0, staleness="constant")
+    start = vec(0.5, 0.5)
+    run = Lab(compass, TARGETS, pace=speeds, local=Local(lr=0.2), init=start, lose=lambda c, n: (c, n) in lost)
+    for _ in range(60):
+        run.run(1)
+        for c, out in run.flying.items():
+            group = run.state.groups.open.get(run.state.groups.out.get(c, -1))
+            if group is not None:
+                assert -1e-4 * speeds[c] <= group[0] - out.end < speeds[c] * (1 + 1e-4)
+        assert len(run.flying) + len(run.state.groups.waiting) == 4
+        held = [value for _, _, value in run.state.held]
+        same(run.x - start, ((sum(HEARD, vec(0.0, 0.0)) - sum(held, vec(0.0, 0.0))) / 4).tolist(), tol=1e-4)
+    assert all(3 <= (order.steps or 0) <= 12 for _, order in run.sent)
+    assert len(run.models) > 4
 
 
 @few

@@ -29,6 +29,7 @@ from aflctl.builtin.algorithms.fedac import FedAc
 from aflctl.builtin.algorithms.fedasync import FedAsync
 from aflctl.builtin.algorithms.fedavg import FedAvg
 from aflctl.builtin.algorithms.fedbuff import FedBuff
+from aflctl.builtin.algorithms.fedcompass import FedCompass
 from aflctl.builtin.algorithms.fedprox import FedProx
 from aflctl.builtin.algorithms.fedvarp import FedVarp
 from aflctl.builtin.algorithms.forootani import Forootani
@@ -141,6 +142,12 @@ EXACT = {
         Asgd(rule="constant", steps=None),
     ),
     "ringmaster R=inf = asgd": (Ringmaster(delay=huge, steps=None), Asgd(rule="constant", steps=None)),
+    # client 1 ends at 6.9, 13.8 and 20.7: when client 0 starts at full seconds, its two steps of 1/2 never end with it
+    "fedcompass of fixed steps, groups of one = fedasync's delta form with alpha / N": (
+        FedCompass(min_steps=2, max_steps=2, alpha=0.6),
+        FedAsync(form="delta", alpha=0.6 / 2),
+        {"targets": TARGETS[:2], "samples": (3, 1), "pace": (0.5, 3.45)},
+    ),
     **{
         f"bounded-staleness-sgd {policy} S=inf = fedbuff": (
             BoundedStalenessSgd(bound=huge, policy=policy, buffer_size=2, steps=None),
@@ -283,6 +290,19 @@ def test_port_without_staleness_or_interference_is_fedavg_of_the_buffer() -> Non
 def test_first_flush_of_ca2fl_is_that_of_fedbuff() -> None:
     buff = FedBuff(buffer_size=2, staleness=constant)
     assert torch.equal(first_model(Ca2fl(buffer_size=2), 0, 2), first_model(buff, 0, 2))
+
+
+def test_fedcompass_of_equal_silos_is_synchronous() -> None:
+    # N = 3, alpha 1: three first arrivals one by one, then one version a round: the mean of three updates, as FedAvg's
+    same_pace: dict[str, Any] = {"samples": (1, 1, 1), "pace": (1.0, 1.0, 1.0)}
+    compass = FedCompass(min_steps=2, max_steps=5, alpha=1.0, staleness=constant)
+    lab = Lab(compass, TARGETS, local=Local(lr=0.3), **same_pace)
+    made = [len(lab.run(1).models) - 1 for _ in range(15)]
+    assert made == [1, 2, 3, 3, 3, 4, 4, 4, 5, 5, 5, 6, 6, 6, 7]
+    assert [tau for _, tau, _, _ in lab.log] == [0, 1, 2, 2, 1, *[0] * 10]
+    # from version 4 on everybody starts from the same model
+    fedavg = Lab(FedAvg(**uniform), TARGETS, local=Local(lr=0.3, epochs=5), init=lab.models[4], **same_pace)
+    equal(lab.models[4:], fedavg.run(9).models, tol=1e-5)
 
 
 def test_fresh_ca2fl_is_fedvarp() -> None:
