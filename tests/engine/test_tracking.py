@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from aflctl.builtin.trackers import tensorboard
 from aflctl.cli.app import execute
 from aflctl.engine import RunResult, run
 from aflctl.engine.course.tracking import Trackers, export
@@ -128,11 +128,14 @@ def test_afterwards(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         export(Run(result.path), "./spy.py:Spy", tmp_path / "new")
 
 
+def test_tensorboard_that_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tensorboard, "find_spec", lambda name: None)
+    with pytest.raises(EnvironmentProblem, match="not installed"):
+        tracked(tmp_path / "runs", "tensorboard")
+    assert not (tmp_path / "runs").exists()
+
+
 def test_tensorboard(tmp_path: Path) -> None:
-    if find_spec("tensorboard") is None:
-        with pytest.raises(EnvironmentProblem, match="not installed"):
-            tracked(tmp_path, "tensorboard")
-        pytest.skip("TensorBoard is not installed: only its absence was tested")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     result = tracked(tmp_path, "tensorboard")
