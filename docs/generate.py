@@ -53,9 +53,9 @@ CONFIGURATION = """\
 Every key of a YAML file. What is not said has its default; a key that does not exist is an error with file, line and
 the nearest one that does.
 
-`--set KEY=VALUE` changes one, as in `--set local.lr=0.1`; values are JSON, else text. `aflctl config show` prints what
-came out and where each value is from. `aflctl config schema` is this page as a JSON Schema for editors, with the
-parameters of the installed plug-ins.
+`--set KEY=VALUE` changes one, as in `--set local.lr=0.1` or `--set 'algorithm={name: fedbuff, buffer_size: 5}'`;
+values are read as in the file, and text needs no quotes. `aflctl config show` prints what came out and where each value
+is from. `aflctl config schema` is this page as a JSON Schema for editors, with the parameters of installed plug-ins.
 
 A *plug-in* is a name, or a mapping of `name` and the plug-in's own parameters. Names are those of `aflctl list`,
 `distribution/name`, or a class in a file, `./mine.py:FedMine`.

@@ -184,3 +184,11 @@ def test_of_clients_that_make_their_data_the_first_thousand_are_shown(capsys) ->
     shown = capsys.readouterr().out
     assert "the first 1,000 of 1,200 clients" in shown
     assert "partition:" not in shown
+
+
+def test_a_parameter_typed_in_set_is_read_as_in_a_file(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    for given, told in (("x={a: [", "not readable as YAML"), ("nonsense={a: 1}", "nonsense: unknown parameter")):
+        assert execute(["data", "prepare", "digits", "--set", given]) == 2
+        assert told in capsys.readouterr().err
+    assert execute(["data", "prepare", "ag-news", "--set", "words=.5", "--from", str(tmp_path)]) == 2
+    assert "words: Input should be a valid integer" in capsys.readouterr().err

@@ -219,11 +219,10 @@ def show(
 
 def _dataset(name: str, sets: list[str] | None) -> Dataset:
     """The plug-in with its parameters; every mistake becomes a UserError."""
-    import json
-
     from pydantic import ValidationError
 
     from aflctl import errors
+    from aflctl.config.sets import SPELLING, value_of
     from aflctl.plugins import registry
 
     found = registry().load("datasets", name)
@@ -233,18 +232,17 @@ def _dataset(name: str, sets: list[str] | None) -> Dataset:
         if not equals:
             raise errors.UserError(f"expected KEY=VALUE, got {text!r}", where="--set")
         try:
-            values[key.removeprefix("dataset.")] = json.loads(value)
-        except ValueError:
-            values[key.removeprefix("dataset.")] = value
+            values[key.removeprefix("dataset.")] = value_of(value)
+        except ValueError as error:
+            raise errors.UserError(f"{key}: {error}", where=f"--set {text}", hint=SPELLING) from error
     try:
         made: Dataset = found(**values)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         known = ", ".join(found.model_fields) or "none"
-        raise errors.UserError(
-            f"{place}: {first['msg']}", where="--set", hint=f"parameters of {name}: {known}"
-        ) from error
+        said = "unknown parameter" if first["type"] == "extra_forbidden" else first["msg"]
+        raise errors.UserError(f"{place}: {said}", where="--set", hint=f"parameters of {name}: {known}") from error
     return made
 
 

@@ -14,6 +14,7 @@ from aflctl.config import yaml_text
 from aflctl.config.places import ALTERNATIVES, BESIDE, LISTS, NAMED, Keys, look, star
 from aflctl.config.source import Origin, Source, mark
 
+SPELLING = "write it as in a configuration file: {name: fedbuff, buffer_size: 5}, or [0.1, 0.3]"
 _FILE = re.compile(r"^(?P<file>.+\.(py|ya?ml|csv))(?P<rest>(:.*)?)$")
 
 
@@ -30,8 +31,7 @@ def apply_set(source: Source, text: str) -> None:
     try:
         value = value_of(right)
     except ValueError as error:
-        hint = "write it as in a configuration file: {name: fedbuff, buffer: 5}, or [0.1, 0.3]"
-        source.problems.append(errors.Problem(left, str(error), origin.where, hint=hint))
+        source.problems.append(errors.Problem(left, str(error), origin.where, hint=SPELLING))
         return
     put(source, keys, value, origin)
 
