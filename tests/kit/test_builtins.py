@@ -27,6 +27,7 @@ MORE: dict[tuple[str, str], dict[str, Any]] = {
     ("algorithms", "central"): {"claims": ["single-client"]},
     ("algorithms", "scaffold"): {"claims": ["single-client"]},
     ("algorithms", "moon"): {"claims": ["single-client"]},
+    ("algorithms", "fedcompass"): {"params": {"min_steps": 2, "max_steps": 6}},  # by default a task has 100 steps
     ("models", "two-stream-resnet18"): {"spec": SEEN_AND_HEARD},  # the kit's own data have other kinds of input
 }
 WITHOUT = {"datasets": {"opens", "fingerprint", "no-global-rng"}}

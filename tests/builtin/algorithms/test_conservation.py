@@ -184,10 +184,10 @@ HEARD: list[torch.Tensor] = []
 def test_fedcompass_plans_arrivals_together_and_loses_none(speeds: list[float], lost: set[tuple[int, int]]) -> None:
     """Steps within bounds; members of a group end less than a step of theirs before it; x moves by every D / N."""
     HEARD.clear()
-    compass = Heard(min_steps=3, max_steps=12, alpha=1.0, staleness="constant")
+    compass = Heard(min_steps=2, max_steps=6, alpha=1.0, staleness="constant")
     start = vec(0.5, 0.5)
     run = Lab(compass, TARGETS, pace=speeds, local=Local(lr=0.2), init=start, lose=lambda c, n: (c, n) in lost)
-    for _ in range(60):
+    for _ in range(40):
         run.run(1)
         for c, out in run.flying.items():
             group = run.state.groups.open.get(run.state.groups.out.get(c, -1))
@@ -196,7 +196,7 @@ def test_fedcompass_plans_arrivals_together_and_loses_none(speeds: list[float], 
         assert len(run.flying) + len(run.state.groups.waiting) == 4
         held = [value for _, _, value in run.state.held]
         same(run.x - start, ((sum(HEARD, vec(0.0, 0.0)) - sum(held, vec(0.0, 0.0))) / 4).tolist(), tol=1e-4)
-    assert all(3 <= (order.steps or 0) <= 12 for _, order in run.sent)
+    assert all(2 <= (order.steps or 0) <= 6 for _, order in run.sent)
     assert len(run.models) > 4
 
 
