@@ -1,4 +1,4 @@
-"""Cold start: `aflctl run smoke` from process start to exit, and what of it are imports.
+"""Cold start: `aflctl run smoke` from process start to exit, what of it are imports, and what of those is torch.
 
 python benchmarks/start.py [--repeats 3]
 """
@@ -53,9 +53,15 @@ def main() -> None:
     modules = json.loads(smoke(LISTED)[2].splitlines()[-1])
     runs = [smoke()[:2] for _ in range(given.repeats)]
     imports = [seconds(IMPORTS, json.dumps(modules))[:2] for _ in range(given.repeats)]
-    for what, taken, bar in (("aflctl run smoke", runs, 6), (f"its {len(modules)} modules alone", imports, 3)):
+    torch = [seconds("import torch")[:2] for _ in range(given.repeats)]
+    rows = (
+        ("aflctl run smoke", runs, " (bar 6)"),
+        (f"its {len(modules)} modules alone", imports, " (bar 3)"),
+        ("torch alone, the machine's floor", torch, ""),
+    )
+    for what, taken, bar in rows:
         wall, cpu = (median(column) for column in zip(*taken, strict=True))
-        print(f"{what}: {wall:.2f} s wall (bar {bar}), {cpu:.2f} s CPU")
+        print(f"{what}: {wall:.2f} s wall{bar}, {cpu:.2f} s CPU")
 
 
 if __name__ == "__main__":
