@@ -175,12 +175,12 @@ def test_a_second_process_waits(tmp_path: Path) -> None:
     def first() -> None:
         with alone(tmp_path, lambda: None):
             inside.set()
-            told.wait(10)
+            told.wait(120)
             order.append("first")
 
     thread = threading.Thread(target=first)
     thread.start()
-    inside.wait(10)
+    inside.wait(120)
     with alone(tmp_path, told.set):
         order.append("second")
     thread.join()

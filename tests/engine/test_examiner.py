@@ -62,14 +62,14 @@ def test_training_goes_on_while_a_score_is_made(monkeypatch: Any) -> None:
         count[0] += 1
         if count[0] == 2:
             begun.set()
-            assert heard.wait(20)
+            assert heard.wait(120)
         return score(*given)
 
     class Heard(FedAsync):
         def receive(self, state: Any, update: Update, fleet: Fleet) -> Step[Any]:
             received[0] += 1
             if received[0] == 2:  # after the second evaluation was asked for, whenever its thread gets to it
-                assert begun.wait(20)
+                assert begun.wait(120)
                 heard.set()
             return super().receive(state, update, fleet)
 

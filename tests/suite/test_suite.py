@@ -160,7 +160,7 @@ def start(runs_dir: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
         process.communicate()
 
 
-def wait_for(what: Callable[[], bool], seconds: float = 60.0) -> None:
+def wait_for(what: Callable[[], bool], seconds: float = 240.0) -> None:
     until = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < until, "nothing happened"
@@ -192,7 +192,7 @@ def test_a_suite_killed_twice_and_repeated_ends_as_one_uninterrupted(
     first = start(*command)
     wait_for(lambda: done(runs_dir) >= 1 and training(runs_dir))
     first.send_signal(signal.SIGINT)
-    _, err = first.communicate(timeout=60)
+    _, err = first.communicate(timeout=240)
     assert first.returncode == 130, err
     assert "the same command goes on" in err
     kept = done(runs_dir)
@@ -206,11 +206,11 @@ def test_a_suite_killed_twice_and_repeated_ends_as_one_uninterrupted(
     wait_for(lambda: done(runs_dir) >= kept + 2 and training(runs_dir))
     second.kill()
     second.communicate()
-    wait_for(lambda: not list(runs_dir.glob("*/lock")), 30)  # its processes stop by themselves
+    wait_for(lambda: not list(runs_dir.glob("*/lock")))  # its processes stop by themselves
     assert done(runs_dir) < 12
 
     third = start(*command, "--json")
-    out, err = third.communicate(timeout=120)
+    out, err = third.communicate(timeout=480)
     assert third.returncode == 0, err
     document = json.loads(out)
     assert document["schema"] == "aflctl.suite"

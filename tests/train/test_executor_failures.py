@@ -137,7 +137,7 @@ class Slow(FedAsync):
 
     def loss(self, task: Task, w: Tensor, batch: Batch, job: Job) -> Tensor:
         INSIDE.set()
-        assert GO.wait(20)
+        assert GO.wait(120)
         return task.loss(w, batch)
 
 
@@ -153,7 +153,7 @@ def test_a_worker_that_is_killed_loses_nothing_or_says_so(threads: int) -> None:
     workers = Workers(p.kit, threads)
     p.submit(0, 0, 0, sent(p), 0)
     workers.start(p.open[0], 0)
-    assert INSIDE.wait(20)
+    assert INSIDE.wait(120)
     victim = _busy(workers)
     kill(victim)
     GO.set()
