@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from aflctl.errors import ConfigError, UnknownName, UserError
-from aflctl.sim.fleet import profiles
+from aflctl.sim.fleet import profiles, yaml_lines
 from aflctl.sim.fleet.profiles import Library
 from aflctl.sim.fleet.resolve import resolve
 from aflctl.sim.world.processes import KINDS
@@ -39,6 +39,29 @@ def library(tmp_path: Path) -> Library:
 
 def names(library: Library, kind: str) -> list[str]:
     return [e.name for e in library.entries(kind)]
+
+
+TEXTS = (
+    "a: {b: 1, c: [1,\n 2]}\nd:\n  - x\n  - y: 1\n",
+    "a: &x {k: 1}\nb: *x\nc:\n  <<: *x\n  z: 2\n",
+    "a: 1_000\nb: 0o17\nc: yes\nd: 1e3\ne: 2020-01-01\n",
+    "# first\n\n'a b': |\n  t\n  u\nz: \u00e9\n",
+)
+
+
+def test_the_fast_reader_reads_what_the_other_reads_with_the_same_lines(library: Library) -> None:
+    shipped = [
+        library.find(kind, name).path.read_text()
+        for kind in ("devices", "networks", "availability", "fleets")
+        for name in names(library, kind)
+    ]
+    assert len(shipped) > 40
+    for text in (*shipped, *TEXTS):
+        (data, lines), (plain, plain_lines) = (
+            yaml_lines._composed(text, Path("x.yaml"), reader) for reader in (yaml_lines.FAST, yaml.SafeLoader)
+        )
+        assert data == plain
+        assert lines.at == plain_lines.at
 
 
 def test_what_is_shipped(library: Library) -> None:
