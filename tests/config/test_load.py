@@ -340,6 +340,8 @@ def test_one_mistake(write, text: str, path: str, message: str) -> None:
         ("local..lr=3", "", "is not key=value"),
         ('algorithm={"name": fedavg', "algorithm", "not readable as YAML: while parsing a flow mapping"),
         ("algorithm={name: !python/object fedavg}", "algorithm", "is not allowed"),
+        ("algorithm=" + 3000 * "[", "algorithm", "nested too deeply"),
+        ("algorithm=" + 3000 * "[" + 3000 * "]", "algorithm", "nested too deeply"),
         ("seed.x=3", "seed.x", "seed is 1, which has no keys inside"),
         ("personalization.3.x=1", "personalization.3.x", "is a list of 0"),
         ("loca.lr=3", "loca", "unknown key"),

@@ -44,7 +44,7 @@ def value_of(text: str) -> Any:
     """
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         pass
     document = yaml_text.parse(text)
     if text[:1] in ("{", "["):
